@@ -1,0 +1,89 @@
+"""The gated recurrent unit, reset after the product; gates in the order r, z, n.
+
+With ρ for the reset gate and u for the update gate (r and z name the two maps here):
+
+    ρ = σ(z_ρ + r_ρ)     u = σ(z_u + r_u)
+    n = tanh(z_n + ρ ⊙ r_n)
+    h_t = (1-u) ⊙ n + u ⊙ h_{t-1}
+
+The reset acts on the product h_{t-1} W_n + b_n, so b_s is a bias of its own.
+
+Source: Cho et al. (2014), arXiv 1406.1078, equations 5-8; the reset after the product:
+Chung et al. (2014), arXiv 1412.3555, as cuDNN, torch and Keras have it.
+"""
+
+from functools import lru_cache, partial
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jax import Array, lax
+
+from jaxrnn.cell import Cell, init_params, zero_state
+
+
+class GRUState(NamedTuple):
+    """`h` [..., H]."""
+
+    h: Array
+
+
+def _gates(z: Array, r: Array) -> tuple[Array, Array, Array, Array]:
+    """Reset ρ, update u, candidate n, and r_n, the product that ρ scales."""
+    z_n = jnp.split(z, 3, axis=-1)[2]
+    r_n = jnp.split(r, 3, axis=-1)[2]
+    both = z.shape[-1] // 3 * 2
+    # σ(a) = ½ tanh(a/2) + ½: one wide tanh, held together (see lstm.py).
+    t = lax.optimization_barrier(jnp.tanh((z[..., :both] + r[..., :both]) * 0.5))
+    reset, update = jnp.split(0.5 * t + 0.5, 2, axis=-1)
+    return reset, update, jnp.tanh(z_n + reset * r_n), r_n
+
+
+def _gate(own, z, r, state_prev):
+    del own
+    _, update, n, _ = _gates(z, r)
+    return GRUState(n + update * (state_prev.h - n))
+
+
+class _Coefficients(NamedTuple):
+    slopes: Array  # [..., 3H], ∂h_t/∂ each pre-activation
+    reset: Array
+    update: Array  # ∂h_t/∂h_{t-1} beside the product
+
+
+def _linearize(own, z, r, state_prev, state):
+    del own, state
+    reset, update, n, r_n = _gates(z, r)
+    to_n = (1 - update) * (1 - n * n)  # ∂h/∂a_n
+    to_u = (state_prev.h - n) * update * (1 - update)  # ∂h/∂a_u
+    to_reset = to_n * r_n * reset * (1 - reset)  # ∂h/∂a_ρ, through a_n = z_n + ρ r_n
+    slopes = jnp.concatenate([to_reset, to_u, to_n], axis=-1)
+    return _Coefficients(slopes, reset, update)
+
+
+def _pullback(own, coefficients, adjoint):
+    del own
+    slopes, reset, update = coefficients
+    d_z = jnp.concatenate([adjoint.h] * 3, axis=-1) * slopes
+    # r_n reaches a_n through ρ, the other two directly: δr = [δ_ρ, δ_u, δ_n ⊙ ρ]
+    d_r = d_z * jnp.concatenate([jnp.ones_like(reset)] * 2 + [reset], axis=-1)
+    return d_z, d_r, GRUState(adjoint.h * update)
+
+
+@lru_cache
+def gru(reset_after: bool = True) -> Cell:
+    """The GRU cell, with the reset gate after the recurrent product.
+
+    Raises:  ValueError for `reset_after=False`, the 2014 original, which this version
+             does not have.
+    Source:  Cho et al. (2014), equations 5-8; Chung et al. (2014), §3.2.
+    """
+    if not reset_after:
+        raise ValueError("reset_after: expected True, got False")
+    return Cell(
+        init=partial(init_params, gates=3, recurrent_bias=True),
+        initial_state=partial(zero_state, GRUState),
+        gate=_gate,
+        linearize=_linearize,
+        pullback=_pullback,
+        gates=3,
+    )

@@ -1,0 +1,107 @@
+"""Long short-term memory with a forget gate; gates in the order i, f, g, o.
+
+    a_t = z_t + r_t = x_t W_x + h_{t-1} W_s + b = [a_i, a_f, a_g, a_o]
+    i, f, o = σ(a_i), σ(a_f), σ(a_o)      g = tanh(a_g)
+    c_t = f ⊙ c_{t-1} + i ⊙ g
+    h_t = o ⊙ tanh(c_t)
+
+Since σ(a) = ½ tanh(a/2) + ½, the four gates are one tanh over [..., 4H]. XLA's CPU
+backend does that in half the time of three sigmoids and a tanh on slices; the barrier
+keeps it from being split again and computed once for each use.
+
+Source: Hochreiter & Schmidhuber (1997), Neural Computation 9, 1735-1780; the forget
+gate: Gers, Schmidhuber & Cummins (2000), Neural Computation 12, equations 2-6.
+"""
+
+from functools import lru_cache, partial
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+
+from jaxrnn.cell import Cell, Params, init_params, zero_state
+
+
+class LSTMState(NamedTuple):
+    """`h` [..., H], exposed, and the memory `c` [..., H]."""
+
+    h: Array
+    c: Array
+
+
+def _wide(values: list[float], like: Array) -> Array:
+    """One constant a gate, spread over that gate's H columns of `like` [..., 4H]."""
+    return jnp.asarray(np.repeat(values, like.shape[-1] // 4), like.dtype)
+
+
+def _squash(z: Array, r: Array) -> tuple[Array, list[Array]]:
+    """The wide tanh t of [a_i/2, a_f/2, a_g, a_o/2], and the gates [i, f, g, o]."""
+    a = z + r
+    t = lax.optimization_barrier(jnp.tanh(a * _wide([0.5, 0.5, 1.0, 0.5], a)))
+    t_i, t_f, g, t_o = jnp.split(t, 4, axis=-1)
+    return t, [0.5 * t_i + 0.5, 0.5 * t_f + 0.5, g, 0.5 * t_o + 0.5]
+
+
+def _gate(own, z, r, state_prev):
+    del own
+    _, (i, f, g, o) = _squash(z, r)
+    c = f * state_prev.c + i * g
+    return LSTMState(o * jnp.tanh(c), c)
+
+
+class _Coefficients(NamedTuple):
+    slopes: Array  # [..., 4H], ∂c_t/∂a for i, f, g and ∂h_t/∂a for o
+    h_to_c: Array  # ∂h_t/∂c_t
+    c_to_c: Array  # ∂c_t/∂c_{t-1}
+
+
+def _linearize(own, z, r, state_prev, state):
+    del own
+    t, (i, f, g, o) = _squash(z, r)
+    tanh_c = jnp.tanh(state.c)
+    # σ' = σ(1-σ) = ¼(1-t²) where σ = ½t + ½; tanh' = 1-t².
+    own_slope = (1 - t * t) * _wide([0.25, 0.25, 1.0, 0.25], t)
+    # ∂c/∂i = g   ∂c/∂f = c_{t-1}   ∂c/∂g = i   ∂h/∂o = tanh(c_t)
+    reach = jnp.concatenate([g, state_prev.c, i, tanh_c], axis=-1)
+    return _Coefficients(own_slope * reach, o * (1 - tanh_c * tanh_c), f)
+
+
+def _pullback(own, coefficients, adjoint):
+    del own
+    # ∂E/∂c_t = λ^c_t + λ^h_t ⊙ o ⊙ (1 - tanh²(c_t)), c_t reaching E through h_t as well
+    d_c = adjoint.c + adjoint.h * coefficients.h_to_c
+    # δ_i, δ_f, δ_g come through c_t, δ_o through h_t
+    delta = jnp.concatenate([d_c, d_c, d_c, adjoint.h], axis=-1) * coefficients.slopes
+    # c_{t-1} acts through f ⊙ c_{t-1}; h_{t-1} through r_t alone
+    d_c_prev = d_c * coefficients.c_to_c
+    return delta, delta, LSTMState(jnp.zeros_like(d_c), d_c_prev)
+
+
+def _init(
+    key, input_size, hidden_size, *, bias=True, dtype=jnp.float32, forget_bias=1.0
+) -> Params:
+    params = init_params(key, input_size, hidden_size, gates=4, bias=bias, dtype=dtype)
+    if params.b is None:
+        return params
+    return params._replace(b=_wide([0.0, forget_bias, 0.0, 0.0], params.b))
+
+
+@lru_cache
+def lstm(forget_bias: float = 1.0) -> Cell:
+    """The LSTM cell.
+
+    Args:
+        forget_bias: the forget gate's bias at initialisation (with `bias=True`). At 1
+            the memory starts by keeping σ(1) = 73 % a step; at 0 it loses half.
+    Source:  Gers et al. (2000), equations 2-6; the bias of 1: Jozefowicz, Zaremba &
+             Sutskever (2015), ICML, §3.2.
+    """
+    return Cell(
+        init=partial(_init, forget_bias=forget_bias),
+        initial_state=partial(zero_state, LSTMState),
+        gate=_gate,
+        linearize=_linearize,
+        pullback=_pullback,
+        gates=4,
+    )

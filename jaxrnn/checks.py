@@ -1,0 +1,98 @@
+"""What is wrong with the caller's arrays, said at trace time and by name."""
+
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jaxrnn.cell import Cell, Params
+
+
+def check_array(name: str, value: Any, shape: tuple[int, ...], dtype: Any) -> None:
+    """Raise unless `value` is an array of this shape and dtype."""
+    if not hasattr(value, "shape") or not hasattr(value, "dtype"):
+        raise TypeError(
+            f"{name}: expected an array {list(shape)} of {jnp.dtype(dtype)}, "
+            f"got {type(value).__name__}"
+        )
+    chex.assert_shape(
+        value,
+        shape,
+        custom_message=name,
+        exception_type=ValueError,
+    )
+    if value.dtype != dtype:
+        raise TypeError(f"{name}: expected {jnp.dtype(dtype)}, got {value.dtype}")
+
+
+def check_params(cell: Cell, params: Params) -> None:
+    """Raise unless the parameters are this cell's: W_x, W_s and biases agree."""
+    if not isinstance(cell, Cell):
+        raise TypeError(
+            f"cell: expected a jaxrnn.Cell such as elman(), got {type(cell).__name__}"
+        )
+    if not isinstance(params, Params):
+        raise TypeError(f"params: expected jaxrnn.Params, got {type(params).__name__}")
+    w_x, w_s = params.w_x, params.w_s
+    if w_x.ndim != 2 or w_s.ndim != 2:
+        raise ValueError(
+            "params: expected matrices w_x [D, G·H] and w_s [H, G·H], "
+            f"got shapes {w_x.shape} and {w_s.shape}"
+        )
+    if not jnp.issubdtype(w_s.dtype, jnp.floating):
+        raise TypeError(f"params.w_s: expected a floating dtype, got {w_s.dtype}")
+    wide = cell.gates * w_s.shape[0]
+    check_array("params.w_s", w_s, (w_s.shape[0], wide), w_s.dtype)
+    check_array("params.w_x", w_x, (w_x.shape[0], wide), w_s.dtype)
+    for name in ("b", "b_s"):
+        bias = getattr(params, name)
+        if bias is not None:
+            check_array(f"params.{name}", bias, (wide,), w_s.dtype)
+
+
+def check_inputs(cell: Cell, params: Params, xs: Any, state: Any) -> tuple[Array, Any]:
+    """The inputs as arrays, with the default state put in; or a clear error."""
+    check_params(cell, params)
+    dtype, inputs = params.w_x.dtype, params.w_x.shape[0]
+    if not hasattr(xs, "shape") or not hasattr(xs, "dtype"):
+        raise TypeError(f"xs: expected an array, got {type(xs).__name__}")
+    if xs.ndim < 2 or xs.shape[-1] != inputs:
+        raise ValueError(
+            f"xs: expected shape [T, ..., {inputs}] (params.w_x has {inputs} rows), "
+            f"got {xs.shape}"
+        )
+    if xs.dtype != dtype:
+        raise TypeError(f"xs: expected {dtype} as the parameters, got {xs.dtype}")
+    start = jax.eval_shape(lambda: cell.initial_state(params, xs.shape[1:-1]))
+    if state is None:
+        return jnp.asarray(xs), cell.initial_state(params, xs.shape[1:-1])
+    check_alike("state", state, start)
+    return jnp.asarray(xs), jax.tree.map(jnp.asarray, state)
+
+
+def check_alike(name: str, value: Any, wanted: Any) -> None:
+    """Raise unless `value` has the structure, shapes and dtypes of `wanted`."""
+    structure = jax.tree.structure(wanted)
+    if jax.tree.structure(value) != structure:
+        raise TypeError(
+            f"{name}: expected the structure of {type(wanted).__name__}, "
+            f"{structure}, got {jax.tree.structure(value)}"
+        )
+    leaves = jax.tree_util.tree_leaves_with_path(wanted)
+    for (path, leaf), given in zip(leaves, jax.tree.leaves(value), strict=True):
+        label = name + jax.tree_util.keystr(path)
+        check_array(label, given, leaf.shape, leaf.dtype)
+
+
+def check_chunk(chunk_size: int | None) -> None:
+    """Raise unless the chunk size is None or a positive integer."""
+    if chunk_size is not None and (
+        isinstance(chunk_size, bool)
+        or not isinstance(chunk_size, int)
+        or chunk_size < 1
+    ):
+        raise ValueError(
+            f"chunk_size: expected a positive integer or None, got {chunk_size!r}"
+        )

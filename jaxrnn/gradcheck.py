@@ -1,0 +1,285 @@
+"""Manual gradients against reverse AD, forward AD and finite differences, per leaf.
+
+    reverse      ∂E/∂θ by `jax.grad` of the autodiff path, element by element
+    forward      ⟨∂E/∂θ, v⟩ against `jax.jvp` of the autodiff path along v
+    differences  ⟨∂E/∂θ, v⟩ against (E(θ + hv) - E(θ - hv)) / 2h, in float64
+    adjoint      ⟨λ, J v⟩ = ⟨Jᵀ λ, v⟩, J v by forward AD and Jᵀ λ by hand
+
+The last three take random directions v in one leaf at a time, so that an error in a
+small leaf is not hidden by a large one, and the cost does not grow with the leaf.
+"""
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from jaxrnn.network import Network
+
+_DIRECTIONS = 8
+_TOLERANCES = {
+    "reverse": 1e-10,
+    "forward": 1e-10,
+    "differences": 1e-6,
+    "adjoint": 1e-10,
+}
+
+
+class Comparison(NamedTuple):
+    """One leaf of the manual gradient against one reference.
+
+    relative_error: ‖manual - reference‖ / ‖reference‖
+    cosine, norm_ratio: of manual to reference
+    ulps: the largest error, in units in the last place of the reference's largest
+        element
+    tolerance: the relative error that passes
+    """
+
+    leaf: str
+    against: str
+    relative_error: float
+    cosine: float
+    norm_ratio: float
+    ulps: float
+    tolerance: float
+
+    @property
+    def ok(self) -> bool:
+        """Whether the relative error is within tolerance; NaN is not."""
+        return self.relative_error <= self.tolerance
+
+
+class GradientReport(NamedTuple):
+    """Every comparison; `print` it for a table, `assert_close` to raise."""
+
+    dtype: str
+    comparisons: tuple[Comparison, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether every comparison is within its tolerance."""
+        return all(c.ok for c in self.comparisons)
+
+    @property
+    def worst(self) -> Comparison:
+        """The comparison with the largest relative error for its tolerance."""
+        return max(
+            self.comparisons,
+            key=lambda c: np.nan_to_num(c.relative_error / c.tolerance, nan=np.inf),
+        )
+
+    def assert_close(self) -> None:
+        """Raise AssertionError with the table unless every comparison passes."""
+        if not self.ok:
+            raise AssertionError(f"the manual gradient is wrong\n{self}")
+
+    def __str__(self) -> str:
+        width = max(len("leaf"), *(len(c.leaf) for c in self.comparisons))
+        lines = [
+            f"manual gradient, {self.dtype}",
+            f"{'leaf':{width}}  {'against':11}  {'rel. error':>10}  {'cosine':>9}  "
+            f"{'norm ratio':>10}  {'ulps':>8}",
+        ]
+        for c in self.comparisons:
+            lines.append(
+                f"{c.leaf:{width}}  {c.against:11}  {c.relative_error:10.1e}  "
+                f"{c.cosine:9.6f}  {c.norm_ratio:10.7f}  {c.ulps:8.3g}  "
+                f"{'ok' if c.ok else f'WRONG (> {c.tolerance:.0e})'}"
+            )
+        return "\n".join(lines)
+
+
+def check_gradients(
+    f_or_network: Callable[..., Array] | Network,
+    params: Any,
+    *batch: Any,
+    dtype: Any = None,
+    key: Array | None = None,
+) -> GradientReport:
+    """Compare the manual gradient with everything that it should equal, per leaf.
+
+    Args:
+        f_or_network: a `Network`, whose `gradients(params, *batch)` is checked against
+            its `error`; or a function `f(params, *batch, gradient=...) -> E` that hands
+            `gradient` to `unroll`.
+        batch: what follows params there; floating arrays are cast to `dtype`.
+        dtype: what the gradients are computed in, float64 by default (with x64 on for
+            this call alone). The differences are always in float64.
+        key: for the random directions; a fixed one by default, so that two calls agree.
+    Returns: a `GradientReport`, one row per leaf and reference. Tolerances: 1e-10, and
+             1e-6 for differences; in another dtype a rounding budget of 1e3 eps.
+    Raises:  TypeError for anything else than a Network or a callable; ValueError if
+             the error is not a finite scalar, or E does not change with params at all.
+    Source:  the adjoint identity as in Griewank & Walther (2008), "Evaluating
+             Derivatives", §3.3.
+    """
+    if not isinstance(f_or_network, Network) and not callable(f_or_network):
+        raise TypeError(
+            "f_or_network: expected a jaxrnn.Network or a function, "
+            f"got {type(f_or_network).__name__}"
+        )
+    with jax.enable_x64(True):
+        dtype = jnp.dtype(jnp.float64 if dtype is None else dtype)
+        key = jax.random.key(0) if key is None else key
+        params, batch = _cast((params, batch), dtype)
+        wide_error = _paths(f_or_network, _cast(batch, jnp.float64)).error
+        return _report(_paths(f_or_network, batch), wide_error, params, dtype, key)
+
+
+class _Paths(NamedTuple):
+    """What is compared, as functions of the parameters."""
+
+    manual: Callable[[Any], tuple[Array, Any]]  # E, and ∂E/∂params by hand
+    error: Callable[[Any], Array]  # E, its gradient JAX's own
+    outputs: Callable[[Any, str], Any]  # what λ pairs with, its gradient as named
+
+
+def _paths(f_or_network: Any, batch: tuple[Any, ...]) -> _Paths:
+    f = f_or_network
+    if isinstance(f, Network):
+        inputs = (batch[0], *batch[2:3])  # xs and, if given, the state
+        return _Paths(
+            manual=lambda p: f.gradients(p, *batch),
+            error=lambda p: f.error(p, *batch, gradient="autodiff"),
+            outputs=lambda p, gradient: f.apply(p, *inputs, gradient=gradient),
+        )
+    return _Paths(
+        manual=jax.value_and_grad(lambda p: f(p, *batch, gradient="manual")),
+        error=lambda p: f(p, *batch, gradient="autodiff"),
+        outputs=lambda p, gradient: f(p, *batch, gradient=gradient),
+    )
+
+
+def _report(
+    paths: _Paths,
+    wide_error: Callable[[Any], Array],
+    params: Any,
+    dtype: Any,
+    key: Array,
+) -> GradientReport:
+    value, manual = jax.jit(paths.manual)(params)
+    if value.shape != () or not jnp.isfinite(value):
+        raise ValueError(f"E: expected a finite scalar, got {value}")
+    reverse = jax.jit(jax.grad(paths.error))(params)
+    if not any(np.any(g) for g in jax.tree.leaves(reverse)):
+        raise ValueError("E: expected it to depend on params, but its gradient is 0")
+
+    k_directions, k_lambda = jax.random.split(key)
+    outputs = jax.eval_shape(lambda p: paths.outputs(p, "autodiff"), params)
+    adjoint = _random_like(k_lambda, outputs)
+    pulled = _pull(paths, params, adjoint)
+
+    @jax.jit
+    def forward(v):
+        return jax.jvp(paths.error, (params,), (v,))[1]
+
+    @jax.jit
+    def push(v):  # ⟨λ, J v⟩
+        _, tangent = jax.jvp(lambda p: paths.outputs(p, "autodiff"), (params,), (v,))
+        return _inner(adjoint, tangent)
+
+    differences = _differences(wide_error, params)
+
+    rows = []
+    leaves, tree = jax.tree_util.tree_flatten_with_path(params)
+    for i, (path, leaf) in enumerate(leaves):
+        name = jax.tree_util.keystr(path, simple=True, separator=".")
+        by_hand, by_pull = [], []
+        found = {"forward": [], "differences": [], "adjoint": []}
+        for k in jax.random.split(jax.random.fold_in(k_directions, i), _DIRECTIONS):
+            parts = [jnp.zeros_like(p) for _, p in leaves]
+            parts[i] = _random_like(k, leaf)
+            v = jax.tree.unflatten(tree, parts)
+            by_hand.append(_inner(manual, v))
+            by_pull.append(_inner(pulled, v))
+            found["forward"].append(forward(v))
+            found["differences"].append(differences(v))
+            found["adjoint"].append(push(v))
+        compare = partial(_compare, name, dtype)
+        rows.append(
+            compare("reverse", jax.tree.leaves(manual)[i], jax.tree.leaves(reverse)[i])
+        )
+        for against, reference in found.items():
+            ours = by_pull if against == "adjoint" else by_hand
+            rows.append(compare(against, np.array(ours), np.array(reference)))
+    return GradientReport(str(dtype), tuple(rows))
+
+
+def _pull(paths: _Paths, params: Any, adjoint: Any) -> Any:
+    """Jᵀ λ by hand."""
+
+    @jax.jit
+    def pull(params):
+        _, vjp = jax.vjp(lambda p: paths.outputs(p, "manual"), params)
+        return vjp(adjoint)[0]
+
+    return pull(params)
+
+
+def _differences(error: Callable[[Any], Array], params: Any):
+    """Central differences of E along v, in float64, stepped to the leaf's size."""
+    params = _cast(params, jnp.float64)
+
+    @jax.jit
+    def along(v):
+        # cbrt(eps) balances truncation, h², against rounding, eps/h.
+        size = jax.tree.map(
+            lambda p, d: jnp.sum(jnp.where(d != 0, p * p, 0)), params, v
+        )
+        h = 6e-6 * jnp.maximum(1, jnp.sqrt(sum(jax.tree.leaves(size))))
+        h = h / jnp.sqrt(_inner(v, v))
+        ahead = error(jax.tree.map(lambda p, d: p + h * d, params, v))
+        behind = error(jax.tree.map(lambda p, d: p - h * d, params, v))
+        return (ahead - behind) / (2 * h)
+
+    return lambda v: along(_cast(v, jnp.float64))
+
+
+def _cast(tree: Any, dtype: Any) -> Any:
+    """Every floating leaf in this dtype; the others as they are."""
+
+    def cast(a):
+        a = jnp.asarray(a)
+        return a.astype(dtype) if jnp.issubdtype(a.dtype, jnp.floating) else a
+
+    return jax.tree.map(cast, tree)
+
+
+def _random_like(key: Array, tree: Any) -> Any:
+    leaves, structure = jax.tree.flatten(tree)
+    keys = jax.random.split(key, len(leaves))
+    draws = [
+        jax.random.normal(k, a.shape, a.dtype)
+        for k, a in zip(keys, leaves, strict=True)
+    ]
+    return jax.tree.unflatten(structure, draws)
+
+
+def _inner(a: Any, b: Any) -> Array:
+    """⟨a, b⟩ over all leaves, in float64."""
+    a, b = _cast((a, b), jnp.float64)
+    return sum(jax.tree.leaves(jax.tree.map(jnp.vdot, a, b)), jnp.zeros(()))
+
+
+def _compare(leaf: str, dtype: Any, against: str, ours: Any, theirs: Any) -> Comparison:
+    ours, theirs = (np.asarray(a, np.float64).ravel() for a in (ours, theirs))
+    error, norm, ours_norm = (
+        float(np.linalg.norm(a)) for a in (ours - theirs, theirs, ours)
+    )
+    eps = float(jnp.finfo(dtype).eps)
+    spacing = eps * max(float(np.abs(theirs).max(initial=0)), 1e-300)
+    same = error == 0  # two zero gradients agree
+    return Comparison(
+        leaf,
+        against,
+        0.0 if same else error / norm if norm else math.inf,
+        1.0 if same else float(ours @ theirs) / (ours_norm * norm or math.nan),
+        1.0 if same else ours_norm / (norm or math.nan),
+        float(np.abs(ours - theirs).max(initial=0)) / spacing,
+        max(_TOLERANCES[against], 1e3 * eps if eps > 1e-15 else 0),
+    )

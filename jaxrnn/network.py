@@ -1,0 +1,196 @@
+"""The seed's whole network: a cell, a readout and an error; equations 56-60.
+
+    s_t = Φ(x_t W_x + s_{t-1} W_s)                                    (56)
+    y_t = s_t W_y   or   y_t = σ(s_t W_y)                             (57)
+    ∂E_N/∂W_y = ∂E_N/∂y_N · ∂y_N/∂W_y                                 (58)
+    ∂E_N/∂W_s = Σ_{i=1..N} ∂E_N/∂y_N · ∂y_N/∂s_i · ∂s_i/∂W_s          (59)
+    ∂E_N/∂W_x = Σ_{i=1..N} ∂E_N/∂y_N · ∂y_N/∂s_i · ∂s_i/∂W_x          (60)
+
+The last factor of (59) and (60) is the immediate partial, s_{i-1} held fixed. With an
+error at every step the three are summed over N as well, which one backward pass does.
+"""
+
+from collections.abc import Callable
+from functools import lru_cache, partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+
+from jaxrnn.bptt import backward, outer_sum, row_sum
+from jaxrnn.cell import Cell, Params
+from jaxrnn.checks import check_chunk, check_inputs
+from jaxrnn.forward import chunk_or_default, scan_states, vary_alike
+from jaxrnn.readout import ReadoutParams, init_readout, output_slope, readout
+from jaxrnn.unroll import Gradient, unroll
+
+
+class NetworkParams(NamedTuple):
+    """The parameters of a network: its cell's and its readout's."""
+
+    cell: Params
+    readout: ReadoutParams
+
+
+class Network(NamedTuple):
+    """A record of pure functions that is a whole recurrent network.
+
+    init(key, input_size, hidden_size, output_size, *, bias=True, dtype=float32)
+        -> NetworkParams
+    apply(params, xs, state=None, *, gradient="manual", chunk_size=None)
+        -> (ys [T, ..., O], final state)
+    error(params, xs, targets, state=None, *, weights=None, gradient="manual",
+        chunk_size=None, return_state=False) -> E, or (E, final state)
+    gradients(params, xs, targets, state=None, *, weights=None, chunk_size=None)
+        -> (E, NetworkParams), equations 58-60 by hand
+    """
+
+    init: Callable[..., NetworkParams]
+    apply: Callable[..., tuple[Array, Any]]
+    error: Callable[..., Any]
+    gradients: Callable[..., tuple[Array, NetworkParams]]
+
+
+class _Error(NamedTuple):
+    value: Callable[[Array, Array], Array]  # ys [..., O], targets -> [...]
+    slope: Callable[[Array, Array], Array]  # ∂/∂ys of it, [..., O]
+    integer_targets: bool = False
+
+
+def _one_hot(labels: Array, ys: Array) -> Array:
+    return jax.nn.one_hot(labels, ys.shape[-1], dtype=ys.dtype)
+
+
+_ERRORS = {
+    # E = Σ_o (d - y)², without the ½                       ∂E/∂y = 2(y - d)
+    "squared": _Error(
+        lambda ys, d: optax.losses.squared_error(ys, d).sum(-1),
+        lambda ys, d: 2 * (ys - d),
+    ),
+    # E = -log softmax(y)_d                                 ∂E/∂y = softmax(y) - 1_d
+    "softmax_cross_entropy": _Error(
+        optax.losses.softmax_cross_entropy_with_integer_labels,
+        lambda ys, d: jax.nn.softmax(ys) - _one_hot(d, ys),
+        integer_targets=True,
+    ),
+    # E = -Σ_o d log σ(y) + (1-d) log(1-σ(y))               ∂E/∂y = σ(y) - d
+    "sigmoid_cross_entropy": _Error(
+        lambda ys, d: optax.losses.sigmoid_binary_cross_entropy(ys, d).sum(-1),
+        lambda ys, d: jax.nn.sigmoid(ys) - d,
+    ),
+}
+
+
+def _check_targets(error: _Error, ys: Array, targets: Array) -> None:
+    shape = ys.shape[:-1] if error.integer_targets else ys.shape
+    if targets.shape != shape:
+        raise ValueError(f"targets: expected shape {shape}, got {targets.shape}")
+    if error.integer_targets and not jnp.issubdtype(targets.dtype, jnp.integer):
+        raise TypeError(f"targets: expected integer labels, got {targets.dtype}")
+    if not error.integer_targets and targets.dtype != ys.dtype:
+        raise TypeError(f"targets: expected {ys.dtype}, got {targets.dtype}")
+
+
+def _shares(ys: Array, weights: Array | None) -> Array:
+    """Each step's share of E, [T, ...]: w / Σw, and zero where all weights are."""
+    shape = ys.shape[:-1]
+    if weights is None:
+        return jnp.full(shape, 1 / max(1, ys[..., 0].size), ys.dtype)
+    if weights.shape != shape:
+        raise ValueError(f"weights: expected shape {shape}, got {weights.shape}")
+    if weights.dtype != ys.dtype:
+        raise TypeError(f"weights: expected {ys.dtype}, got {weights.dtype}")
+    total = weights.sum()
+    return weights / jnp.where(total == 0, 1, total)
+
+
+@lru_cache
+def network(cell: Cell, error: str = "squared", output: str | None = None) -> Network:
+    """Put a cell, a readout and an error together.
+
+    Args:
+        cell: the transition, such as `elman()`.
+        error: "squared", (d - y)² summed over outputs, targets [T, ..., O];
+            "softmax_cross_entropy", y are logits, targets integer labels [T, ...];
+            "sigmoid_cross_entropy", y are logits, summed over outputs, targets
+            [T, ..., O] in 0..1.
+        output: σ of equation 57: None (linear), "sigmoid" or "tanh". The
+            cross-entropies hold their σ already and take None.
+
+    E is the mean of the steps' errors over time and batch, or Σ w e / Σ w with
+    `weights` [T, ...]: weights that are 1 at the last step alone give the seed's E_N.
+
+    Raises:  ValueError for an unknown error or output, or a cross-entropy with an
+             output; the functions raise, at trace time, for wrong shapes and dtypes.
+    """
+    if error not in _ERRORS:
+        raise ValueError(f"error: expected one of {sorted(_ERRORS)}, got {error!r}")
+    if error != "squared" and output is not None:
+        raise ValueError(f"output: expected None with error={error!r}, got {output!r}")
+    measure = _ERRORS[error]
+
+    def init(
+        key, input_size, hidden_size, output_size, *, bias=True, dtype=jnp.float32
+    ):
+        k_cell, k_readout = jax.random.split(key)
+        return NetworkParams(
+            cell.init(k_cell, input_size, hidden_size, bias=bias, dtype=dtype),
+            init_readout(k_readout, hidden_size, output_size, bias=bias, dtype=dtype),
+        )
+
+    def apply(
+        params,
+        xs,
+        state=None,
+        *,
+        gradient: Gradient = "manual",
+        chunk_size: int | None = None,
+    ):
+        hs, final = unroll(
+            cell, params.cell, xs, state, gradient=gradient, chunk_size=chunk_size
+        )
+        return readout(params.readout, hs, output), final
+
+    def mean_error(ys, targets, weights):
+        _check_targets(measure, ys, targets)
+        return (measure.value(ys, targets) * _shares(ys, weights)).sum()
+
+    def error_of(
+        params, xs, targets, state=None, *, weights=None, return_state=False, **options
+    ):
+        ys, final = apply(params, xs, state, **options)
+        value = mean_error(ys, targets, weights)
+        return (value, final) if return_state else value
+
+    @partial(jax.jit, static_argnames="chunk_size")
+    def gradients(
+        params, xs, targets, state=None, *, weights=None, chunk_size: int | None = None
+    ):
+        xs, state = check_inputs(cell, params.cell, xs, state)
+        check_chunk(chunk_size)
+        chunk = chunk_or_default(params.cell, xs, chunk_size)
+        params, xs, state = vary_alike(params, xs, state)
+        states, final = scan_states(cell, params.cell, xs, state, chunk)  # (56)
+        hs = states[0]
+        ys = readout(params.readout, hs, output)  # (57)
+        value = mean_error(ys, targets, weights)
+        # ∂E/∂y, then through σ to the pre-activation of (57)
+        d_ys = measure.slope(ys, targets) * _shares(ys, weights)[..., None]
+        delta_y = d_ys * output_slope(ys, output)
+        d_readout = ReadoutParams(
+            outer_sum(hs, delta_y),  # (58) ∂E/∂W_y = Σ_N s_Nᵀ δy_N
+            None if params.readout.b_y is None else row_sum(delta_y),
+        )
+        d_readout = jax.tree.map(lambda g: g.astype(hs.dtype), d_readout)
+        d_hs = delta_y @ params.readout.w_y.T  # ∂E_N/∂y_N · ∂y_N/∂s_N
+        # (59) and (60), from every step to all steps before it
+        direct = type(states)(d_hs, *[None] * (len(states) - 1))
+        no_final = jax.tree.map(jnp.zeros_like, final)
+        d = backward(
+            cell, params.cell, xs, state, states, direct, no_final, chunk, keep=False
+        )
+        return value, NetworkParams(d.params, d_readout)
+
+    return Network(init, apply, error_of, gradients)

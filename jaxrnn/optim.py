@@ -1,0 +1,209 @@
+"""Updates for recurrent networks: accumulate M gradients, clip their mean; on Optax.
+
+    δ_ij = (1/M) Σ_{k=1..M} δ_ij_k                                    (61)
+    if ‖g‖ ≥ threshold:  g ← (threshold / ‖g‖) g                      Algorithm 1
+
+The mean is clipped, not its parts. Source: the seed's equation 61; Pascanu, Mikolov &
+Bengio (2013), arXiv 1211.5063, Algorithm 1.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array, lax
+
+
+class ClipState(NamedTuple):
+    """`norm` before clipping (float32), updates `clipped` and `seen` (int32)."""
+
+    norm: Array
+    clipped: Array
+    seen: Array
+
+
+class AccumulateState(NamedTuple):
+    """A window of gradients.
+
+    `mean` is the weighted mean so far, float32 or better; `weight` its total weight;
+    `count` the gradients in it; `updates` and `skipped` count over the whole run.
+    """
+
+    mean: Any
+    weight: Array
+    count: Array
+    updates: Array
+    skipped: Array
+    inner: Any
+
+
+def _wide(a: Array) -> Array:
+    """`a` in float32 or better."""
+    return a.astype(jnp.promote_types(a.dtype, jnp.float32))
+
+
+def global_norm(tree: Any) -> Array:
+    """The 2-norm over all leaves, in float32 or better whatever their dtypes.
+
+    Scaled by the largest element, so that no square over- or underflows. NaN or inf
+    in any leaf gives NaN or inf.
+    """
+    leaves = [_wide(a) for a in jax.tree.leaves(tree) if a.size]
+    if not leaves:
+        return jnp.zeros((), jnp.float32)
+    largest = jnp.stack([jnp.abs(a).max() for a in leaves]).max()
+    usable = jnp.isfinite(largest) & (largest > 0)
+    scale = jnp.where(usable, largest, 1)
+    return scale * optax.tree.norm([a / scale for a in leaves])
+
+
+def clip_by_global_norm(threshold: float) -> optax.GradientTransformation:
+    """Algorithm 1, with the norm that it saw kept in its state.
+
+    Math:    g ← g · threshold/‖g‖ if ‖g‖ ≥ threshold
+    Raises:  ValueError unless the threshold is positive.
+    Edge:    the norm is taken in float32 whatever the leaves, so that float16 neither
+             overflows to a zero update nor underflows; a non-finite norm makes every
+             leaf non-finite (`accumulate` skips such gradients before they come here).
+    Source:  Pascanu et al. (2013), Algorithm 1. Unlike `optax.clip_by_global_norm`,
+             it holds the norm, and takes it in float32.
+    """
+    if not threshold > 0:
+        raise ValueError(f"threshold: expected a positive number, got {threshold}")
+
+    def init(params):
+        del params
+        zero = jnp.zeros((), jnp.int32)
+        return ClipState(jnp.zeros((), jnp.float32), zero, zero)
+
+    def update(updates, state, params=None):
+        del params
+        norm = global_norm(updates)
+        clips = ~(norm < threshold)  # so that NaN is not taken for small
+        scale = jnp.where(clips, threshold / norm, 1)
+        updates = jax.tree.map(
+            lambda g: (_wide(g) * scale.astype(_wide(g).dtype)).astype(g.dtype), updates
+        )
+        return updates, ClipState(
+            norm.astype(jnp.float32), state.clipped + clips, state.seen + 1
+        )
+
+    return optax.GradientTransformation(init, update)
+
+
+def accumulate(
+    optimizer: optax.GradientTransformation, steps: int, *, skip_nonfinite: bool = True
+) -> optax.GradientTransformationExtraArgs:
+    """Average `steps` gradients before one update of `optimizer`.
+
+    Math:    (61) g = (1/M) Σ_k g_k; with weights, g = Σ_k w_k g_k / Σ_k w_k
+
+    `update(gradients, state, params, *, weight=1.0, flush=False)` gives zeros until the
+    window is full. `weight` is how many terms the gradient is a mean over (its tokens,
+    its rows), so that the mean of unequal parts is the mean of the whole. `flush=True`
+    closes the window early: the last, partial one. Both may be traced.
+
+    Args:
+        skip_nonfinite: leave everything untouched when a gradient or weight holds NaN
+            or inf, count it in `skipped`, and go on with the window.
+    Raises:  ValueError unless `steps` is a positive integer.
+    Edge:    a window whose weights are all zero makes no update.
+    Source:  the seed's equation 61. `optax.MultiSteps` has no weights and no flush, and
+             runs the optimiser at every step on a mean rounded to the gradients' dtype;
+             here the mean stays in float32 and the optimiser runs once a window.
+    """
+    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
+        raise ValueError(f"steps: expected a positive integer, got {steps!r}")
+    optimizer = optax.with_extra_args_support(optimizer)
+
+    def init(params):
+        zero = jnp.zeros((), jnp.int32)
+        return AccumulateState(
+            mean=jax.tree.map(lambda p: jnp.zeros_like(_wide(p)), params),
+            weight=jnp.zeros((), jnp.float32),
+            count=zero,
+            updates=zero,
+            skipped=zero,
+            inner=optimizer.init(params),
+        )
+
+    def update(updates, state, params=None, *, weight=1.0, flush=False, **extra):
+        weight = jnp.asarray(weight, jnp.float32)
+        accept = jnp.array(True)
+        if skip_nonfinite:
+            leaves = [weight, *jax.tree.leaves(updates)]
+            accept = jnp.stack([jnp.isfinite(g).all() for g in leaves]).all()
+
+        total = state.weight + jnp.where(accept, weight, 0)
+        share = jnp.where(accept & (total > 0), weight / total, 0)
+
+        def add(mean, g):  # the running mean: m + (g - m) w/Σw
+            moved = mean + (_wide(g) - mean) * share.astype(mean.dtype)
+            return jnp.where(accept, moved, mean)
+
+        mean = jax.tree.map(add, state.mean, updates)
+        count = state.count + accept
+        closes = (count == steps) | (jnp.asarray(flush) & (count > 0))
+
+        def apply(_):
+            gradient = _like(mean, updates)
+            out, inner = optimizer.update(gradient, state.inner, params, **extra)
+            return _like(out, updates), inner
+
+        def wait(_):
+            return jax.tree.map(jnp.zeros_like, updates), state.inner
+
+        emits = closes & (total > 0)
+        out, inner = lax.cond(emits, apply, wait, None)
+        keep = ~closes
+        return out, AccumulateState(
+            mean=jax.tree.map(lambda m: jnp.where(keep, m, 0), mean),
+            weight=jnp.where(keep, total, 0),
+            count=jnp.where(keep, count, 0),
+            updates=state.updates + emits,
+            skipped=state.skipped + ~accept,
+            inner=inner,
+        )
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _like(tree: Any, reference: Any) -> Any:
+    return jax.tree.map(lambda a, b: a.astype(b.dtype), tree, reference)
+
+
+def flush(
+    optimizer: optax.GradientTransformationExtraArgs, state: Any, params: Any
+) -> tuple[Any, Any]:
+    """Close the partial window that is left when the data ends: (updates, state).
+
+    Zeros where the window is empty.
+    """
+    zeros = jax.tree.map(jnp.zeros_like, params)
+    return optimizer.update(zeros, state, params, weight=0.0, flush=True)
+
+
+def recurrent(
+    optimizer: optax.GradientTransformation,
+    *,
+    accumulate: int = 1,
+    clip_norm: float | None = None,
+    skip_nonfinite: bool = True,
+) -> optax.GradientTransformationExtraArgs:
+    """The whole chain in the right order: accumulate, clip the mean, update.
+
+    Args:
+        optimizer: any Optax optimiser.
+        accumulate: M of equation 61.
+        clip_norm: the threshold of Algorithm 1, or None for no clipping.
+        skip_nonfinite: as in `accumulate`.
+    Raises:  ValueError unless M is a positive integer and the threshold positive.
+    """
+    inner = optimizer
+    if clip_norm is not None:
+        inner = optax.chain(clip_by_global_norm(clip_norm), optimizer)
+    return _accumulate(inner, accumulate, skip_nonfinite=skip_nonfinite)
+
+
+_accumulate = accumulate  # `recurrent` has an argument of that name

@@ -1,0 +1,83 @@
+"""The unfolded model: a cell run over time, its gradient by hand or by JAX."""
+
+from functools import partial
+from typing import Any, Literal
+
+import jax
+from jax import Array
+
+from jaxrnn.bptt import backward
+from jaxrnn.cell import Cell, Params
+from jaxrnn.checks import check_chunk, check_inputs
+from jaxrnn.forward import chunk_or_default, scan_states, vary_alike
+
+Gradient = Literal["manual", "autodiff"]
+
+
+def unroll(
+    cell: Cell,
+    params: Params,
+    xs: Array,
+    state: Any = None,
+    *,
+    gradient: Gradient = "manual",
+    chunk_size: int | None = None,
+    return_states: bool = False,
+) -> tuple[Any, Any]:
+    """Run the cell over a sequence, compiled; the unfolded model.
+
+    Math:    s_t = gate(x_t W_x + b, h_{t-1} W_s + b_s, s_{t-1}) for t = 1..T     (56)
+    Shapes:  xs [T, ..., D], state parts [..., H] -> hs [T, ..., H], final state parts
+             [..., H]. Any number of batch axes, none included; all in one dtype.
+    Args:
+        state: the state before the first step; zeros by default. The final state can
+            be given back as the next call's `state`: pieces equal the whole.
+        gradient: "manual", the hand-derived BPTT of `jaxrnn.bptt` (reverse mode; it
+            can be differentiated again, in both modes), or "autodiff", JAX's own, for
+            comparison and forward mode. Both give the same outputs to the bit.
+        chunk_size: steps whose pre-activations are in memory at once; by default what
+            fits a few MiB. It need not divide T, and changes no result but rounding.
+        return_states: return every part of every state in place of `hs`.
+    Raises:  ValueError or TypeError, at trace time, for a wrong rank, feature size,
+             dtype, state or option.
+    Edge:    T = 0 gives empty outputs, the initial state and zero gradients.
+    """
+    xs, state = check_inputs(cell, params, xs, state)
+    check_chunk(chunk_size)
+    if gradient not in ("manual", "autodiff"):
+        raise ValueError(f"gradient: expected 'manual' or 'autodiff', got {gradient!r}")
+    run = _manual if gradient == "manual" else _autodiff
+    chunk = chunk_or_default(params, xs, chunk_size)
+    inputs = vary_alike(params, xs, state)
+    return _compiled(run, cell, chunk, return_states, *inputs)
+
+
+def _autodiff(cell, chunk, return_states, params, xs, state):
+    states, final = scan_states(cell, params, xs, state, chunk)
+    return states if return_states else states[0], final
+
+
+_manual = jax.custom_vjp(_autodiff, nondiff_argnums=(0, 1, 2))
+
+
+def _manual_forward(cell, chunk, return_states, params, xs, state):
+    states, final = scan_states(cell, params, xs, state, chunk)
+    out = states if return_states else states[0]
+    return (out, final), (params, xs, state, states)
+
+
+def _manual_backward(cell, chunk, return_states, residuals, cotangents):
+    params, xs, state, states = residuals
+    direct, final = cotangents
+    if not return_states:
+        direct = type(states)(direct, *[None] * (len(states) - 1))
+    d = backward(cell, params, xs, state, states, direct, final, chunk, keep=False)
+    return d.params, d.xs, d.state
+
+
+_manual.defvjp(_manual_forward, _manual_backward)
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2, 3))
+def _compiled(run, *args):
+    return run(*args)
