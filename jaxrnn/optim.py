@@ -38,6 +38,10 @@ class AccumulateState(NamedTuple):
     inner: Any
 
 
+def _count() -> Array:
+    return jnp.zeros((), jnp.int32)  # one buffer each: a shared one cannot be donated
+
+
 def _wide(a: Array) -> Array:
     """`a` in float32 or better."""
     return a.astype(jnp.promote_types(a.dtype, jnp.float32))
@@ -74,8 +78,7 @@ def clip_by_global_norm(threshold: float) -> optax.GradientTransformation:
 
     def init(params):
         del params
-        zero = jnp.zeros((), jnp.int32)
-        return ClipState(jnp.zeros((), jnp.float32), zero, zero)
+        return ClipState(jnp.zeros((), jnp.float32), _count(), _count())
 
     def update(updates, state, params=None):
         del params
@@ -118,13 +121,12 @@ def accumulate(
     optimizer = optax.with_extra_args_support(optimizer)
 
     def init(params):
-        zero = jnp.zeros((), jnp.int32)
         return AccumulateState(
             mean=jax.tree.map(lambda p: jnp.zeros_like(_wide(p)), params),
             weight=jnp.zeros((), jnp.float32),
-            count=zero,
-            updates=zero,
-            skipped=zero,
+            count=_count(),
+            updates=_count(),
+            skipped=_count(),
             inner=optimizer.init(params),
         )
 

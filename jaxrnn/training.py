@@ -39,8 +39,8 @@ def init_train_state(
     params: Any, optimizer: optax.GradientTransformation, state: Any = None
 ) -> TrainState:
     """The state before the first step. It copies, since `train_step` donates."""
-    params, state = jax.tree.map(jnp.copy, (params, state))
-    return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params), state)
+    start = TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params), state)
+    return jax.tree.map(jnp.copy, start)
 
 
 def train_step(

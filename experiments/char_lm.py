@@ -1,0 +1,352 @@
+"""Train character language models with hand-derived gradients, side by side.
+
+    python -m experiments.char_lm
+
+Checks the manual gradient of each network against automatic differentiation and finite
+differences, then trains by truncated BPTT over contiguous streams of Shakespeare, the
+state carried from window to window, and compares held-out bits per character with
+n-gram models on the same split. The cells have equal numbers of parameters.
+"""
+
+import math
+import os
+import time
+from bisect import bisect_left
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+import jaxrnn
+from experiments.char_lm_figure import draw
+from experiments.progress import training_bar
+from experiments.run_folder import Checkpoints, open_run, write_json
+from experiments.text import Corpus, ngram_bits, read_corpus, streams, window, windows
+from jaxrnn import optim
+from jaxrnn.training import Outcome, init_train_state, train_step
+
+CELLS = {"elman": jaxrnn.elman, "lstm": jaxrnn.lstm, "gru": jaxrnn.gru}
+NGRAM_ORDER = 5
+
+
+@dataclass(frozen=True)
+class Config:
+    """Train character language models with hand-derived gradients, side by side."""
+
+    cell: tuple[Literal["elman", "lstm", "gru"], ...] = ("elman", "lstm")
+    """Networks to train, one after another."""
+    text: Path | None = None
+    """A UTF-8 text file; by default the Shakespeare that ships with the package."""
+    hidden: int = 128
+    """Units of an LSTM; other cells get the size with as many parameters."""
+    steps: int = 2400
+    """Windows to train on, for each cell."""
+    batch: int = 32
+    """Streams of text side by side."""
+    window: int = 64
+    """Characters a window: how far BPTT goes back (the state goes on)."""
+    accumulate: int = 2
+    """Windows whose gradients are averaged before one update (M of equation 61)."""
+    clip_norm: float = 1.0
+    """Threshold of the global norm (Algorithm 1 of Pascanu et al. 2013)."""
+    learning_rate: float = 4e-3
+    """Adam's peak step size; it falls to a tenth along a cosine."""
+    gradient: Literal["manual", "autodiff"] = "manual"
+    """The hand-derived BPTT, or JAX's automatic differentiation of the same network."""
+    validate_every: int = 300
+    """Windows between two looks at the held-out text, each followed by a checkpoint."""
+    sample: int = 400
+    """Characters of text to sample at the end."""
+    seed: int = 0
+    """Seed of the initial weights and of the sampled text."""
+    out: Path | None = None
+    """Run folder; by default the next free runs/char_lm-N, or the newest to resume."""
+    resume: bool = False
+    """Go on from the run folder's newest checkpoints, with the same options."""
+
+
+class Model(NamedTuple):
+    """One network with its sizes and its loss."""
+
+    name: str
+    network: jaxrnn.Network
+    cell: jaxrnn.Cell
+    hidden: int
+    symbols: int
+
+    def init(self, seed: int) -> jaxrnn.NetworkParams:
+        key = jax.random.key(seed)
+        return self.network.init(key, self.symbols, self.hidden, self.symbols)
+
+    def size(self) -> int:
+        """How many parameters it has."""
+        shapes = jax.eval_shape(lambda: self.init(0))
+        return sum(math.prod(a.shape) for a in jax.tree.leaves(shapes))
+
+    def encode(self, indices: jax.Array) -> jax.Array:
+        """One-hot vectors times √symbols, so that their mean square is 1.
+
+        That is what the initialiser of W_x takes its inputs to have.
+        """
+        return jax.nn.one_hot(indices, self.symbols) * math.sqrt(self.symbols)
+
+    def error(self, params, state, batch, gradient="manual"):
+        """Mean cross-entropy of a window [T, B], in nats, and the state after it."""
+        inputs, targets = batch
+        error, state = self.network.error(
+            params,
+            self.encode(inputs),
+            targets,
+            state,
+            gradient=gradient,
+            return_state=True,
+        )
+        return error, Outcome(state, targets.size)
+
+
+def build(cell: str, hidden: int, symbols: int) -> Model:
+    """A model of this cell with these units."""
+    record = CELLS[cell]()
+    network = jaxrnn.network(record, "softmax_cross_entropy")
+    return Model(cell, network, record, hidden, symbols)
+
+
+def build_equal(cell: str, lstm_hidden: int, symbols: int) -> Model:
+    """A model with as nearly as can be the parameters of an LSTM of that size."""
+    wanted = build("lstm", lstm_hidden, symbols).size()
+    sizes = range(1, 5 * lstm_hidden)
+    at = bisect_left(sizes, wanted, key=lambda h: build(cell, h, symbols).size())
+    near = (build(cell, h, symbols) for h in sizes[max(0, at - 1) : at + 1])
+    return min(near, key=lambda model: abs(model.size() - wanted))
+
+
+def check(model: Model, corpus: Corpus, seed: int) -> jaxrnn.GradientReport:
+    """The manual gradient against every reference, on a small batch of the text."""
+    inputs, targets = window(streams(corpus.train, 4), 20, 0)
+    xs = model.encode(jnp.asarray(inputs))
+    return jaxrnn.check_gradients(model.network, model.init(seed), xs, targets)
+
+
+def validate(model: Model, params: Any, corpus: Corpus) -> float:
+    """Bits per character over the whole held-out text, in 64 streams."""
+    stream = streams(corpus.held_out, 64)
+    state = model.cell.initial_state(params.cell, (stream.shape[1],))
+    size = min(500, len(stream) - 1)
+    total = 0.0
+    count = windows(stream, size)
+    for i in range(count):
+        error, outcome = _evaluate(model, params, state, window(stream, size, i))
+        state, total = outcome.state, total + float(error)
+    return total / count / math.log(2)
+
+
+@partial(jax.jit, static_argnums=0)
+def _evaluate(model, params, state, batch):
+    return model.error(params, state, batch)
+
+
+@partial(jax.jit, static_argnums=(0, 3))
+def sample(model: Model, params: Any, key: jax.Array, length: int) -> jax.Array:
+    """Draw text from the model one folded step at a time, at temperature 1."""
+
+    def draw_one(carry, key):
+        state, symbol = carry
+        state = jaxrnn.step(model.cell, params.cell, state, model.encode(symbol))
+        symbol = jax.random.categorical(key, jaxrnn.readout(params.readout, state[0]))
+        return (state, symbol), symbol
+
+    start = (model.cell.initial_state(params.cell), jnp.zeros((), jnp.int32))
+    return jax.lax.scan(draw_one, start, jax.random.split(key, length))[1]
+
+
+class History(NamedTuple):
+    """What training measured: one entry a window, and one a look at held-out text."""
+
+    bits: list[float]
+    norm: list[float]
+    held_out_at: list[int]
+    held_out: list[float]
+
+
+def train(
+    model: Model, corpus: Corpus, config: Config, out: Path, console: Console
+) -> tuple[Any, History, dict[str, float]]:
+    """Train one model; return its parameters, history and figures."""
+    mesh = _mesh(config.batch)
+    updates = max(1, config.steps // config.accumulate)
+    rate = optax.cosine_decay_schedule(config.learning_rate, updates, alpha=0.1)
+    optimizer = optim.recurrent(
+        optax.adam(rate), accumulate=config.accumulate, clip_norm=config.clip_norm
+    )
+    loss = partial(model.error, gradient=config.gradient)
+    step = train_step(loss, optimizer, mesh)
+
+    stream = streams(corpus.train, config.batch)
+    per_pass = windows(stream, config.window)
+    params = model.init(config.seed)
+    rest = model.cell.initial_state(params.cell, (config.batch,))
+    state = _place(init_train_state(params, optimizer, rest), mesh)
+    history = History([], [], [], [])
+    checkpoints = Checkpoints(out / "checkpoints" / model.name)
+    if config.resume:
+        state, history = checkpoints.restore(state, history)
+
+    begun, first = time.perf_counter(), int(state.step)
+    with training_bar(console, model.name, config.steps, first) as bar:
+        for i in range(first, config.steps):
+            if (
+                i % per_pass == 0 and i > 0
+            ):  # the streams begin again, so does the state
+                state = state._replace(state=_place(rest, mesh, rows=True))
+            last = i + 1 == config.steps
+            batch = window(stream, config.window, i % per_pass)
+            state, error = step(state, batch, flush=last)
+            clip = optax.tree.get(state.optimizer, "ClipState")
+            history.bits.append(float(error) / math.log(2))
+            history.norm.append(float(clip.norm))
+            if last or (i + 1) % config.validate_every == 0:
+                history.held_out_at.append(i + 1)
+                history.held_out.append(validate(model, _local(state.params), corpus))
+                checkpoints.save(i + 1, state, history)
+            seconds = time.perf_counter() - begun
+            bar(
+                i + 1,
+                bits=float(np.mean(history.bits[-50:])),
+                held_out=history.held_out[-1] if history.held_out else math.nan,
+                rate=(i + 1 - first) * config.batch * config.window / seconds,
+                norm=history.norm[-1],
+                clipped=int(clip.clipped) / max(1, int(clip.seen)),
+            )
+    checkpoints.close()
+    seconds = time.perf_counter() - begun
+    clip = optax.tree.get(state.optimizer, "ClipState")
+    figures = {
+        "parameters": model.size(),
+        "hidden": model.hidden,
+        "updates": int(state.optimizer.updates),
+        "skipped_gradients": int(state.optimizer.skipped),
+        "clip_rate": int(clip.clipped) / max(1, int(clip.seen)),
+        "seconds": seconds,
+        "held_out_bits": history.held_out[-1],
+    }
+    return _local(state.params), history, figures
+
+
+def _mesh(batch: int) -> jax.sharding.Mesh | None:
+    """All devices that the batch divides by, or None for one."""
+    devices = jax.devices()
+    count = max(n for n in range(1, len(devices) + 1) if batch % n == 0)
+    return jax.sharding.Mesh(devices[:count], ("batch",)) if count > 1 else None
+
+
+def _place(tree: Any, mesh: jax.sharding.Mesh | None, *, rows: bool = False) -> Any:
+    """Put a train state (its recurrent part split by rows) where the step wants it."""
+    if mesh is None:
+        return tree
+    whole, split = (
+        jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*axes))
+        for axes in ((), ("batch",))
+    )
+    if rows:
+        return jax.device_put(tree, split)
+    placed = jax.device_put(tree._replace(state=None), whole)
+    return placed._replace(state=jax.device_put(tree.state, split))
+
+
+def _local(tree: Any) -> Any:
+    """A copy on one device, which the donated step will not take away."""
+    return jax.tree.map(jnp.asarray, jax.device_get(tree))
+
+
+def main(config: Config) -> dict[str, Any]:
+    """Run the whole study and return its summary."""
+    begun = time.perf_counter()
+    console = Console()
+    corpus = _read(config)
+    out = open_run(config.out, "char_lm", asdict(config), resume=config.resume)
+    console.print(
+        f"{corpus.name}: {len(corpus.train):,} characters to train on, "
+        f"{len(corpus.held_out):,} held out, {len(corpus.symbols)} symbols"
+    )
+    grams = ngram_bits(corpus, NGRAM_ORDER)
+    models = [build_equal(c, config.hidden, len(corpus.symbols)) for c in config.cell]
+    for model in models:
+        report = check(model, corpus, config.seed)
+        console.print(f"\n[bold]{model.name}[/bold], before the first update")
+        console.print(str(report), highlight=False)
+        report.assert_close()
+
+    results, histories = {}, {}
+    for model in models:
+        params, histories[model.name], results[model.name] = train(
+            model, corpus, config, out, console
+        )
+        key = jax.random.key(config.seed + 1)
+        text = corpus.decode(sample(model, params, key, config.sample))
+        (out / f"sample_{model.name}.txt").write_text(text)
+        console.rule(f"a sample of the {model.name}")
+        console.print(text, markup=False, highlight=False)
+
+    summary = {
+        "text": corpus.name,
+        "sha256": corpus.sha256,
+        "versions": {"jaxrnn": "0.1.0", "jax": jax.__version__},
+        "devices": len(jax.devices()),
+        "ngram_bits": dict(enumerate(grams, start=1)),
+        "cells": results,
+        "seconds": time.perf_counter() - begun,
+    }
+    write_json(out / "summary.json", summary)
+    draw(out / "char_lm.png", histories, grams, config)
+    console.print(_table(summary))
+    console.print(f"{summary['seconds']:.0f} s in all; written to {out}/")
+    return summary
+
+
+def _read(config: Config) -> Corpus:
+    """The text; SystemExit, naming the option, for one that cannot be used."""
+    for name, value in asdict(config).items():
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if number and value <= 0 and name != "seed":
+            option = name.replace("_", "-")
+            raise SystemExit(f"--{option}: expected a positive number, got {value}")
+    try:
+        corpus = read_corpus(config.text)
+    except (OSError, ValueError) as error:
+        raise SystemExit(f"--text: {error}") from error
+    if windows(streams(corpus.train, config.batch), config.window) < 1:
+        raise SystemExit(
+            f"--batch and --window: {config.batch} streams of {config.window} "
+            f"characters and more do not fit {len(corpus.train):,} characters"
+        )
+    return corpus
+
+
+def _table(summary: dict[str, Any]) -> Table:
+    table = Table(title="held-out bits per character")
+    for column in ("model", "parameters", "bits", "training", "clipped"):
+        table.add_column(column, justify="left" if column == "model" else "right")
+    for order, bits in summary["ngram_bits"].items():
+        table.add_row(f"{order}-gram (Witten-Bell)", "", f"{bits:.3f}", "", "")
+    for name, r in summary["cells"].items():
+        table.add_row(
+            f"{name}, {r['hidden']} units",
+            f"{r['parameters']:,}",
+            f"{r['held_out_bits']:.3f}",
+            f"{r['seconds']:.0f} s",
+            f"{r['clip_rate']:.0%}",
+        )
+    return table
+
+
+if __name__ == "__main__":
+    jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
+    main(tyro.cli(Config, description=__doc__))

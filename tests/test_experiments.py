@@ -1,0 +1,179 @@
+"""The experiments at their smallest settings, and the text tools under them."""
+
+import hashlib
+import json
+import math
+import shutil
+from collections import Counter, defaultdict
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from rich.console import Console
+
+from experiments import benchmarks, char_lm
+from experiments.text import Corpus, ngram_bits, read_corpus, streams, window, windows
+
+TINY = {"hidden": 8, "steps": 6, "batch": 4, "window": 10, "sample": 30}
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory) -> Path:
+    corpus = read_corpus()
+    path = tmp_path_factory.mktemp("text") / "some.txt"
+    path.write_text(corpus.decode(corpus.train[20_000:32_000]))
+    return path
+
+
+def test_shakespeare_is_what_its_readme_says():
+    corpus = read_corpus()
+    readme = Path(benchmarks.__file__).with_name("data") / "README.md"
+    assert corpus.sha256 in readme.read_text()
+    # 42 works, 5,057,240 characters: counted when the file was made
+    assert len(corpus.train) + len(corpus.held_out) == 5_057_240
+    assert len(corpus.symbols) == 84
+    whole = corpus.decode(np.concatenate([corpus.train, corpus.held_out]))
+    assert hashlib.sha256(whole.encode()).hexdigest() == corpus.sha256
+    assert len(corpus.train) / len(whole) == pytest.approx(0.9, abs=1e-6)
+
+
+def test_windows_of_streams_cover_the_text_in_order_and_targets_are_the_next_symbol():
+    text = np.arange(100)
+    stream = streams(text, 3)
+    assert stream.shape == (33, 3)
+    np.testing.assert_array_equal(stream[:, 1], np.arange(33, 66))
+    assert windows(stream, 8) == 4
+    pieces = [window(stream, 8, i) for i in range(4)]
+    np.testing.assert_array_equal(np.concatenate([x for x, _ in pieces]), stream[:32])
+    for x, y in pieces:
+        np.testing.assert_array_equal(y, x + 1)
+
+
+def slow_witten_bell(train: str, held_out: str, order: int, size: int) -> float:
+    """Bits per character, from dictionaries, one character at a time."""
+    followers = defaultdict(Counter)
+    for n in range(order):
+        for i in range(n, len(train)):
+            followers[train[i - n : i]][train[i]] += 1
+
+    def probability(context, c):
+        if context is None:
+            return 1 / size
+        shorter = context[1:] if context else None
+        counts = followers.get(context)
+        if not counts:
+            return probability(shorter, c)
+        total, kinds = sum(counts.values()), len(counts)
+        return (counts[c] + kinds * probability(shorter, c)) / (total + kinds)
+
+    scored = range(order - 1, len(held_out))
+    return -sum(
+        math.log2(probability(held_out[i - order + 1 : i], held_out[i])) for i in scored
+    ) / len(scored)
+
+
+def test_ngram_bits_equal_a_slow_count(text):
+    corpus = read_corpus(text)
+    small = Corpus("", "", corpus.symbols, corpus.train[:3000], corpus.held_out[:400])
+    train, held_out = small.decode(small.train), small.decode(small.held_out)
+    wanted = slow_witten_bell(train, held_out, 3, len(corpus.symbols))
+    assert ngram_bits(small, 3)[-1] == pytest.approx(wanted, rel=1e-12)
+
+
+def test_cells_of_equal_size_differ_by_less_than_a_percent():
+    lstm = char_lm.build_equal("lstm", 128, 84)
+    for cell in ("elman", "gru"):
+        other = char_lm.build_equal(cell, 128, 84)
+        assert other.size() == pytest.approx(lstm.size(), rel=0.01)
+
+
+def test_validation_equals_one_pass_over_every_stream(text):
+    corpus = read_corpus(text)
+    model = char_lm.build("gru", 5, len(corpus.symbols))
+    params = model.init(3)
+    stream = streams(corpus.held_out, 64)
+    error, _ = model.error(
+        params, None, (jnp.asarray(stream[:-1]), jnp.asarray(stream[1:]))
+    )
+    bits = char_lm.validate(model, params, corpus)
+    assert bits == pytest.approx(float(error) / math.log(2), rel=1e-5)
+
+
+def test_char_lm_trains_and_resumes_to_the_bit(text, tmp_path):
+    options = dict(TINY, text=text, cell=("lstm",), validate_every=2)
+    whole = char_lm.main(char_lm.Config(**options, out=tmp_path / "whole"))
+    assert json.loads((tmp_path / "whole/summary.json").read_text())["sha256"]
+    assert (tmp_path / "whole/char_lm.png").stat().st_size > 10_000
+    assert whole["cells"]["lstm"]["updates"] == 3  # 6 windows, 2 an update
+
+    # As if it had been cut after window 4: the newest checkpoint goes.
+    cut = tmp_path / "cut"
+    shutil.copytree(tmp_path / "whole", cut)
+    shutil.rmtree(cut / "checkpoints/lstm/6")
+    again = char_lm.main(char_lm.Config(**options, out=cut, resume=True))
+    assert (
+        again["cells"]["lstm"]["held_out_bits"]
+        == (whole["cells"]["lstm"]["held_out_bits"])
+    )
+    texts = [(tmp_path / d / "sample_lstm.txt").read_text() for d in ("whole", "cut")]
+    assert texts[0] == texts[1]
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_wrong_run_folder_is_refused_with_what_to_do(text, tmp_path, resume):
+    options = dict(TINY, text=text, cell=("elman",), out=tmp_path)
+    (tmp_path / "options.json").write_text(json.dumps({"hidden": 9}))
+    with pytest.raises(SystemExit, match="--hidden was 9, is 8" if resume else "--out"):
+        char_lm.main(char_lm.Config(**options, resume=resume))
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"text": Path("/no/such/file")}, "--text.*No such file"),
+        ({"hidden": 0}, "--hidden: expected a positive number, got 0"),
+        ({"clip_norm": -1.0}, "--clip-norm: expected a positive number, got -1"),
+        ({"window": 10_000}, "--batch and --window"),
+    ],
+)
+def test_wrong_options_are_refused_by_name(text, tmp_path, options, words):
+    options = dict(TINY, text=text, out=tmp_path / "run") | options
+    with pytest.raises(SystemExit, match=words):
+        char_lm.main(char_lm.Config(**options))
+
+
+def test_manual_and_autodiff_training_agree(text, tmp_path):
+    corpus = read_corpus(text)
+    model = char_lm.build("elman", 8, len(corpus.symbols))
+    bits = []
+    for gradient in ("manual", "autodiff"):
+        config = char_lm.Config(**TINY, gradient=gradient)
+        out = tmp_path / gradient
+        console = Console(quiet=True)
+        bits.append(char_lm.train(model, corpus, config, out, console)[1].bits)
+    assert len(bits[0]) == TINY["steps"]
+    assert bits[0] == pytest.approx(bits[1], rel=1e-5)  # float32 over three updates
+    assert bits[0][-1] < bits[0][0]
+
+
+def test_a_sample_is_drawn_from_the_model():
+    model = char_lm.build("elman", 4, 3)
+    params = jax.tree.map(jnp.zeros_like, model.init(0))
+    # All weights zero but the readout's bias: symbols are independent draws from it.
+    b_y = jnp.log(jnp.array([0.7, 0.2, 0.1]))
+    params = params._replace(readout=params.readout._replace(b_y=b_y))
+    drawn = np.asarray(char_lm.sample(model, params, jax.random.key(0), 4000))
+    shares = np.bincount(drawn, minlength=3) / 4000
+    # three standard deviations of a share of 0.7 in 4000: 0.022
+    np.testing.assert_allclose(shares, [0.7, 0.2, 0.1], atol=0.022)
+
+
+def test_benchmarks_write_a_row_for_each_cell_and_size(tmp_path, monkeypatch):
+    monkeypatch.setattr(benchmarks, "GRID", (benchmarks.Size(5, 2, 3, 4),))
+    rows = benchmarks.main(benchmarks.Config(cell=("gru",), quick=True, out=tmp_path))
+    assert [row["size"] for row in rows] == [(5, 2, 3, 4)]
+    assert all(ms > 0 for ms in rows[0]["ms"].values())
+    table = (tmp_path / "benchmarks.md").read_text().splitlines()
+    assert len(table) == 3 and "gru (5, 2, 3, 4)" in table[2]
