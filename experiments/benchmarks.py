@@ -9,6 +9,7 @@ temporary memory of the compiled programs, and the time it took to compile them.
 """
 
 import json
+import math
 import platform
 import time
 from collections.abc import Callable
@@ -24,6 +25,7 @@ from rich.progress import track
 from rich.table import Table
 
 import jaxrnn
+from jaxrnn.unroll import Gradient
 
 CELLS = {"elman": jaxrnn.elman, "lstm": jaxrnn.lstm, "gru": jaxrnn.gru}
 
@@ -37,6 +39,7 @@ class Size(NamedTuple):
     h: int
 
 
+GRADIENTS: tuple[Gradient, ...] = ("manual", "autodiff")
 GRID = (
     Size(50, 20, 2, 50),
     Size(100, 32, 64, 128),
@@ -69,7 +72,7 @@ class Program(NamedTuple):
     temporary_mib: float
 
 
-def compile_gradient(cell: str, size: Size, gradient: str) -> Program:
+def compile_gradient(cell: str, size: Size, gradient: Gradient) -> Program:
     """E and ∂E/∂params of `unroll` at this size, compiled, on random data."""
     record = CELLS[cell]()
     k_params, k_xs, k_w = jax.random.split(jax.random.key(0), 3)
@@ -84,7 +87,8 @@ def compile_gradient(cell: str, size: Size, gradient: str) -> Program:
     begun = time.perf_counter()
     program = jax.jit(jax.value_and_grad(error)).lower(params, xs).compile()
     seconds = time.perf_counter() - begun
-    memory = program.memory_analysis().temp_size_in_bytes / 2**20
+    analysis = program.memory_analysis()
+    memory = analysis.temp_size_in_bytes / 2**20 if analysis else math.nan
     return Program(lambda: program(params, xs), seconds, memory)
 
 
@@ -104,7 +108,7 @@ def time_interleaved(programs: dict[str, Program], seconds: float) -> dict[str, 
 
 def measure(cell: str, size: Size, seconds: float) -> dict[str, Any]:
     """One row of the table."""
-    programs = {g: compile_gradient(cell, size, g) for g in ("manual", "autodiff")}
+    programs = {g: compile_gradient(cell, size, g) for g in GRADIENTS}
     times = time_interleaved(programs, seconds)
     ratios = times["manual"] / times["autodiff"]
     return {

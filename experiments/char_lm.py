@@ -193,7 +193,7 @@ def train(
     per_pass = windows(stream, config.window)
     params = model.init(config.seed)
     rest = model.cell.initial_state(params.cell, (config.batch,))
-    state = _place(init_train_state(params, optimizer, rest), mesh)
+    state = init_train_state(params, optimizer, rest)
     history = History([], [], [], [])
     checkpoints = Checkpoints(out / "checkpoints" / model.name)
     if config.resume:
@@ -205,7 +205,7 @@ def train(
             if (
                 i % per_pass == 0 and i > 0
             ):  # the streams begin again, so does the state
-                state = state._replace(state=_place(rest, mesh, rows=True))
+                state = state._replace(state=jax.tree.map(jnp.copy, rest))
             last = i + 1 == config.steps
             batch = window(stream, config.window, i % per_pass)
             state, error = step(state, batch, flush=last)
@@ -245,20 +245,6 @@ def _mesh(batch: int) -> jax.sharding.Mesh | None:
     devices = jax.devices()
     count = max(n for n in range(1, len(devices) + 1) if batch % n == 0)
     return jax.sharding.Mesh(devices[:count], ("batch",)) if count > 1 else None
-
-
-def _place(tree: Any, mesh: jax.sharding.Mesh | None, *, rows: bool = False) -> Any:
-    """Put a train state (its recurrent part split by rows) where the step wants it."""
-    if mesh is None:
-        return tree
-    whole, split = (
-        jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*axes))
-        for axes in ((), ("batch",))
-    )
-    if rows:
-        return jax.device_put(tree, split)
-    placed = jax.device_put(tree._replace(state=None), whole)
-    return placed._replace(state=jax.device_put(tree.state, split))
 
 
 def _local(tree: Any) -> Any:

@@ -33,6 +33,7 @@ from jaxrnn.forward import (
     scan_states,
     vary_alike,
 )
+from jaxrnn.numerics import sum_dtype, widen
 
 
 class Deltas(NamedTuple):
@@ -55,11 +56,6 @@ class BPTT(NamedTuple):
 def _add_to_h(state: Any, h: Array) -> Any:
     """`state` with h added to its first part, the exposed one."""
     return type(state)(state[0] + h, *state[1:])
-
-
-def sum_dtype(dtype: Any) -> Any:
-    """The dtype that sums over time are held in: float32 at least."""
-    return jnp.promote_types(dtype, jnp.float32)
 
 
 def outer_sum(rows: Array, deltas: Array) -> Array:
@@ -234,4 +230,4 @@ def _own_gradient(cell, own, z, r, previous, adjoints):
         return None
     _, pull = jax.vjp(lambda own: cell.gate(own, z, r, previous), own)
     (d_own,) = pull(adjoints)
-    return jax.tree.map(lambda g: g.astype(sum_dtype(g.dtype)), d_own)
+    return jax.tree.map(lambda g: widen(g), d_own)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from jaxrnn.cell import Cell, Params
+from jaxrnn.numerics import add_bias
 
 # What a chunk's pre-activations may take. They are written once and read at once, so
 # that they should stay in the last-level cache.
@@ -17,14 +18,12 @@ _CHUNK_BYTES = 4 * 2**20
 
 def input_map(params: Params, x: Array) -> Array:
     """z = x W_x + b, for one step or many at once: [..., D] -> [..., G·H]."""
-    z = x @ params.w_x
-    return z if params.b is None else z + params.b
+    return add_bias(x @ params.w_x, params.b)
 
 
 def recurrent_map(params: Params, h: Array) -> Array:
     """r = h W_s (+ b_s): [..., H] -> [..., G·H]."""
-    r = h @ params.w_s
-    return r if params.b_s is None else r + params.b_s
+    return add_bias(h @ params.w_s, params.b_s)
 
 
 def step(cell: Cell, params: Params, state: Any, x: Array) -> Any:

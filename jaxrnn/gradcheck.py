@@ -113,8 +113,9 @@ def check_gradients(
         seed: of the random directions.
     Returns: a `GradientReport`, one row per leaf and reference. Tolerances: 1e-10, and
              1e-6 for differences; in another dtype a rounding budget of 1e3 eps.
-    Raises:  TypeError for anything else than a Network or a callable; ValueError if
-             the error is not a finite scalar, or E does not change with params at all.
+    Raises:  TypeError for anything else than a Network or a callable; ValueError for
+             another dtype than float32 or float64, if the error is not a finite scalar,
+             or if it does not change with params at all.
     Source:  the adjoint identity as in Griewank & Walther (2008), "Evaluating
              Derivatives", §3.3.
     """
@@ -123,8 +124,10 @@ def check_gradients(
             "f_or_network: expected a jaxrnn.Network or a function, "
             f"got {type(f_or_network).__name__}"
         )
+    dtype = np.dtype(np.float64 if dtype is None else dtype)
+    if dtype not in (np.float32, np.float64):
+        raise ValueError(f"dtype: expected float32 or float64, got {dtype}")
     with jax.enable_x64(True):
-        dtype = jnp.dtype(jnp.float64 if dtype is None else dtype)
         params, batch = _cast((params, batch), dtype)
         wide_error = _paths(f_or_network, _cast(batch, jnp.float64)).error
         return _report(_paths(f_or_network, batch), wide_error, params, seed)
@@ -160,8 +163,11 @@ def _report(
     params: Any,
     seed: int,
 ) -> GradientReport:
+    shape = jax.eval_shape(paths.error, params).shape
+    if shape != ():
+        raise ValueError(f"E: expected a scalar, got shape {shape}")
     value, manual = jax.jit(paths.manual)(params)
-    if value.shape != () or not jnp.isfinite(value):
+    if not jnp.isfinite(value):
         raise ValueError(f"E: expected a finite scalar, got {value}")
     reverse = jax.jit(jax.grad(paths.error))(params)
     if not any(np.any(g) for g in jax.tree.leaves(reverse)):
@@ -269,7 +275,7 @@ def _compare(leaf: str, dtype: Any, against: str, ours: Any, theirs: Any) -> Com
         float(np.linalg.norm(a)) for a in (ours - theirs, theirs, ours)
     )
     eps = float(jnp.finfo(dtype).eps)
-    spacing = eps * max(float(np.abs(theirs).max(initial=0)), 1e-300)
+    spacing = float(np.spacing(np.abs(theirs).max(initial=0).astype(dtype)))
     same = error == 0  # two zero gradients agree
     return Comparison(
         leaf,

@@ -14,6 +14,8 @@ import jax.numpy as jnp
 import optax
 from jax import Array, lax
 
+from jaxrnn.numerics import sum_dtype, widen
+
 
 class ClipState(NamedTuple):
     """`norm` before clipping (float32), updates `clipped` and `seen` (int32)."""
@@ -42,9 +44,8 @@ def _count() -> Array:
     return jnp.zeros((), jnp.int32)  # one buffer each: a shared one cannot be donated
 
 
-def _wide(a: Array) -> Array:
-    """`a` in float32 or better."""
-    return a.astype(jnp.promote_types(a.dtype, jnp.float32))
+def _one(condition: Array) -> Array:
+    return condition.astype(jnp.int32)
 
 
 def global_norm(tree: Any) -> Array:
@@ -53,12 +54,15 @@ def global_norm(tree: Any) -> Array:
     Scaled by the largest element, so that no square over- or underflows. NaN or inf
     in any leaf gives NaN or inf.
     """
-    leaves = [_wide(a) for a in jax.tree.leaves(tree) if a.size]
+    leaves = [widen(a) for a in jax.tree.leaves(tree) if a.size]
     if not leaves:
         return jnp.zeros((), jnp.float32)
+    widest = max((a.dtype for a in leaves), key=lambda dtype: dtype.itemsize)
+    leaves = [a.astype(widest) for a in leaves]
     largest = jnp.stack([jnp.abs(a).max() for a in leaves]).max()
     usable = jnp.isfinite(largest) & (largest > 0)
-    scale = jnp.where(usable, largest, 1)
+    # 2**126 has a reciprocal that is not subnormal, which would be flushed to 0.
+    scale = jnp.where(usable, jnp.minimum(largest, 2.0**126), 1)
     return scale * optax.tree.norm([a / scale for a in leaves])
 
 
@@ -84,12 +88,15 @@ def clip_by_global_norm(threshold: float) -> optax.GradientTransformation:
         del params
         norm = global_norm(updates)
         clips = ~(norm < threshold)  # so that NaN is not taken for small
-        scale = jnp.where(clips, threshold / norm, 1)
+        ratio = threshold / norm
+        # A ratio of 0, from a norm of inf, would be a silent zero update.
+        scale = jnp.where(clips, jnp.where(ratio > 0, ratio, jnp.nan), 1)
         updates = jax.tree.map(
-            lambda g: (_wide(g) * scale.astype(_wide(g).dtype)).astype(g.dtype), updates
+            lambda g: (widen(g) * scale.astype(sum_dtype(g.dtype))).astype(g.dtype),
+            updates,
         )
         return updates, ClipState(
-            norm.astype(jnp.float32), state.clipped + clips, state.seen + 1
+            norm.astype(jnp.float32), state.clipped + _one(clips), state.seen + 1
         )
 
     return optax.GradientTransformation(init, update)
@@ -122,7 +129,7 @@ def accumulate(
 
     def init(params):
         return AccumulateState(
-            mean=jax.tree.map(lambda p: jnp.zeros_like(_wide(p)), params),
+            mean=jax.tree.map(lambda p: jnp.zeros_like(widen(p)), params),
             weight=jnp.zeros((), jnp.float32),
             count=_count(),
             updates=_count(),
@@ -138,14 +145,14 @@ def accumulate(
             accept = jnp.stack([jnp.isfinite(g).all() for g in leaves]).all()
 
         total = state.weight + jnp.where(accept, weight, 0)
-        share = jnp.where(accept & (total > 0), weight / total, 0)
 
         def add(mean, g):  # the running mean: m + (g - m) w/Σw
-            moved = mean + (_wide(g) - mean) * share.astype(mean.dtype)
-            return jnp.where(accept, moved, mean)
+            share = weight.astype(mean.dtype) / total.astype(mean.dtype)
+            moved = mean + (widen(g) - mean) * share
+            return jnp.where(accept & (total > 0), moved, mean)
 
         mean = jax.tree.map(add, state.mean, updates)
-        count = state.count + accept
+        count = state.count + _one(accept)
         closes = (count == steps) | (jnp.asarray(flush) & (count > 0))
 
         def apply(_):
@@ -163,8 +170,8 @@ def accumulate(
             mean=jax.tree.map(lambda m: jnp.where(keep, m, 0), mean),
             weight=jnp.where(keep, total, 0),
             count=jnp.where(keep, count, 0),
-            updates=state.updates + emits,
-            skipped=state.skipped + ~accept,
+            updates=state.updates + _one(emits),
+            skipped=state.skipped + _one(~accept),
             inner=inner,
         )
 

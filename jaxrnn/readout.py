@@ -8,6 +8,8 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
+from jaxrnn.numerics import add_bias
+
 
 class ReadoutParams(NamedTuple):
     """w_y [H, O], b_y [O] or None."""
@@ -61,8 +63,7 @@ def readout(params: ReadoutParams, hs: Array, activation: str | None = None) -> 
         raise ValueError(
             f"hs: expected shape [..., {params.w_y.shape[0]}], got {hs.shape}"
         )
-    a = hs @ params.w_y
-    return _OUTPUTS[activation].sigma(a if params.b_y is None else a + params.b_y)
+    return _OUTPUTS[activation].sigma(add_bias(hs @ params.w_y, params.b_y))
 
 
 def output_slope(ys: Array, activation: str | None) -> Array:

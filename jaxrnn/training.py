@@ -8,7 +8,9 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import Array, lax
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from jaxrnn.numerics import sum_dtype, widen
 
 
 class TrainState(NamedTuple):
@@ -18,7 +20,7 @@ class TrainState(NamedTuple):
     the next, or None.
     """
 
-    step: Array
+    step: Any
     params: Any
     optimizer: Any
     state: Any = None
@@ -68,8 +70,14 @@ def train_step(
              batch does not divide by it.
     """
     optimizer = optax.with_extra_args_support(optimizer)
-    if mesh is not None and len(mesh.axis_names) != 1:
-        raise ValueError(f"mesh: expected one axis, got {mesh.axis_names}")
+    placement = None
+    if mesh is not None:
+        if len(mesh.axis_names) != 1:
+            raise ValueError(f"mesh: expected one axis, got {mesh.axis_names}")
+        mesh = Mesh(mesh.devices, mesh.axis_names)  # `jax.make_mesh` has explicit axes
+        whole = NamedSharding(mesh, PartitionSpec())
+        rows = NamedSharding(mesh, PartitionSpec(*mesh.axis_names))
+        placement = TrainState(whole, whole, whole, rows)
 
     def gradients(params, state, batch):
         (error, outcome), grads = jax.value_and_grad(loss, has_aux=True)(
@@ -89,10 +97,13 @@ def train_step(
             error, grads, weight, state = gradients(params, state, batch)
             weight = _vary(weight, axis)
             total = lax.psum(weight, axis)
-            share = jnp.where(total > 0, weight / total, 0)
 
             def mean(a):
-                return lax.psum(a * share.astype(a.dtype), axis)
+                wide = sum_dtype(a.dtype)
+                share = weight.astype(wide) / total.astype(wide)
+                # A device without weight has no mean to add, whatever 0/0 it made.
+                part = jnp.where(weight == 0, 0, widen(a) * share)
+                return lax.psum(part, axis).astype(a.dtype)
 
             return mean(error), jax.tree.map(mean, grads), total, state
 
@@ -107,7 +118,7 @@ def train_step(
     run = gradients if mesh is None else partial(gradients_on_mesh, mesh)
 
     @partial(jax.jit, donate_argnums=0)
-    def step(train_state, batch, *, flush=False):
+    def compiled(train_state, batch, flush):
         error, grads, weight, state = run(train_state.params, train_state.state, batch)
         updates, opt = optimizer.update(
             grads,
@@ -118,6 +129,11 @@ def train_step(
         )
         params = optax.apply_updates(train_state.params, updates)
         return TrainState(train_state.step + 1, params, opt, state), error
+
+    def step(train_state, batch, *, flush=False):
+        if placement is not None:  # placed alike at every call: one compilation
+            train_state = jax.device_put(train_state, placement)
+        return compiled(train_state, batch, flush)
 
     return step
 
@@ -130,13 +146,12 @@ def _vary(a: Array, axis: str) -> Array:
 
 def _time_major_spec(batch: Any, axis: str) -> Any:
     return jax.tree.map(
-        lambda a: PartitionSpec(axis) if a.ndim == 1 else PartitionSpec(None, axis),
-        batch,
+        lambda a: PartitionSpec(*[None, axis][-a.ndim :] if a.ndim else ()), batch
     )
 
 
 def _check_divides(batch: Any, spec: Any, devices: int) -> None:
-    specs = jax.tree.broadcast(spec, batch, is_leaf=lambda s: s is None)
+    specs = jax.tree.broadcast(spec, batch)
     for a, s in zip(jax.tree.leaves(batch), jax.tree.leaves(specs), strict=True):
         split = next((i for i, name in enumerate(s) if name is not None), None)
         if split is not None and a.shape[split] % devices:

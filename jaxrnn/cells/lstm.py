@@ -32,7 +32,8 @@ class LSTMState(NamedTuple):
 
 def _wide(values: list[float], like: Array) -> Array:
     """One constant a gate, spread over that gate's H columns of `like` [..., 4H]."""
-    return jnp.asarray(np.repeat(values, like.shape[-1] // 4), like.dtype)
+    row = np.repeat(values, like.shape[-1] // 4)
+    return jnp.asarray(row.reshape((1,) * (like.ndim - 1) + row.shape), like.dtype)
 
 
 def _squash(z: Array, r: Array) -> tuple[Array, list[Array]]:

@@ -1,0 +1,302 @@
+"""The gradient check passes right gradients and catches every planted error."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from jaxrnn import check_gradients, elman, gru, lstm, network, unroll
+from jaxrnn.cells import ElmanState
+from jaxrnn.gradcheck import Comparison, GradientReport, _compare
+
+REFERENCES = ["reverse", "forward", "differences", "adjoint"]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def compile_fast():
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
+
+
+def draw_params(net):
+    """A network's parameters, 2 inputs to 3 units to 2 outputs, no bias zero."""
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    shapes = jax.eval_shape(lambda k: net.init(k, 2, 3, 2), key)
+    rng = np.random.default_rng(1)
+    return jax.tree.map(
+        lambda a: jnp.asarray(rng.standard_normal(a.shape) / 2, jnp.float32), shapes
+    )
+
+
+def check(cell, **options):
+    """A network of this cell, on three steps of two rows."""
+    net = network(cell)
+    xs, targets = np.random.default_rng(0).standard_normal((2, 3, 2, 2))
+    return check_gradients(net, draw_params(net), xs, targets, **options)
+
+
+def scaled(factor):
+    """A function whose manual gradient is `factor` times the true one."""
+
+    @jax.custom_vjp
+    def scale(params):
+        return params
+
+    scale.defvjp(
+        lambda params: (params, None),
+        lambda _, g: (jax.tree.map(lambda a: a * factor, g),),
+    )
+
+    def f(params, xs, *, gradient):
+        if gradient == "manual":
+            params = scale(params)
+        return jnp.sum(jnp.tanh(params["w"] * xs) + params["b"] ** 2)
+
+    return f
+
+
+PARAMS = {"w": jnp.array([0.5, -1.0, 2.0]), "b": jnp.array([1.0, 2.0, -0.5])}
+XS = jnp.array([1.0, 0.3, -0.2])
+
+
+# Right gradients -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("cell", [elman(), lstm(), gru()], ids=["elman", "lstm", "gru"])
+def test_right_networks_pass_on_every_leaf_against_every_reference(cell):
+    report = check(cell)
+    report.assert_close()
+    assert report.ok and report.dtype == "float64"
+    bias = ["cell.b_s"] if cell is gru() else []
+    leaves = ["cell.w_x", "cell.w_s", "cell.b", *bias, "readout.w_y", "readout.b_y"]
+    rows = [(c.leaf, c.against) for c in report.comparisons]
+    assert rows == [(leaf, against) for leaf in leaves for against in REFERENCES]
+    for c in report.comparisons:
+        assert c.relative_error < (1e-6 if c.against == "differences" else 1e-13)
+        assert c.cosine == pytest.approx(1) and c.norm_ratio == pytest.approx(1)
+    table = str(report).splitlines()
+    assert len(table) == 2 + len(rows)  # a title and a head
+    for line, row in zip(table[2:], rows, strict=True):
+        assert line.split()[:2] == list(row) and line.endswith("ok")
+
+
+def test_a_function_that_hands_gradient_to_unroll_passes():
+    cell = elman("sigmoid")
+
+    def f(params, xs, *, gradient):
+        hs, final = unroll(cell, params, xs, gradient=gradient)
+        return (hs**2).mean() + final.s.sum()
+
+    params = draw_params(network(cell)).cell._replace(b=None)
+    report = check_gradients(
+        f, params, np.random.default_rng(0).standard_normal((3, 2))
+    )
+    report.assert_close()
+    assert [c.leaf for c in report.comparisons] == ["w_x"] * 4 + ["w_s"] * 4
+
+
+def test_x64_is_as_it_was_and_two_calls_agree():
+    assert not jax.config.read("jax_enable_x64")
+    first = check_gradients(scaled(1.0), PARAMS, XS)
+    assert not jax.config.read("jax_enable_x64")
+    assert first == check_gradients(scaled(1.0), PARAMS, XS)
+    assert first.ok
+
+
+# Planted errors ------------------------------------------------------------------
+
+
+def with_pullback(cell, change):
+    """The cell, its pull-back's (δz, δr, s̄_{t-1}) changed."""
+
+    def pullback(own, coefficients, adjoint):
+        return change(adjoint, coefficients, *cell.pullback(own, coefficients, adjoint))
+
+    return cell._replace(pullback=pullback)
+
+
+def with_linearize(cell, change):
+    """The cell, its linearize's (state_prev, state) changed."""
+
+    def linearize(own, z, r, state_prev, state):
+        return cell.linearize(own, z, r, *change(state_prev, state))
+
+    return cell._replace(linearize=linearize)
+
+
+def without_recurrent_delta(adjoint, slope, d_z, d_r, previous):
+    return d_z, jnp.zeros_like(d_r), previous
+
+
+def without_slope(adjoint, slope, d_z, d_r, previous):
+    return adjoint.s, adjoint.s, previous
+
+
+def one_percent_more(adjoint, slope, d_z, d_r, previous):
+    return d_z * 1.01, d_r * 1.01, previous
+
+
+def one_gate_negated(adjoint, slopes, d_z, d_r, previous):
+    i, f, g, o = jnp.split(d_z, 4, axis=-1)
+    delta = jnp.concatenate([i, f, -g, o], axis=-1)
+    return delta, delta, previous
+
+
+def forget_swapped_with_input(adjoint, slopes, d_z, d_r, previous):
+    i, f, g, o = jnp.split(d_z, 4, axis=-1)
+    delta = jnp.concatenate([f, i, g, o], axis=-1)
+    return delta, delta, previous
+
+
+def lost_carry(adjoint, slopes, d_z, d_r, previous):
+    return d_z, d_r, previous._replace(c=jnp.zeros_like(previous.c))
+
+
+def reset_left_out(adjoint, slopes, d_z, d_r, previous):
+    return d_z, d_z, previous
+
+
+PLANTED = {
+    "no delta r": with_pullback(elman(), without_recurrent_delta),
+    "slope of the step before": with_linearize(elman(), lambda prev, s: (prev, prev)),
+    "no slope": with_pullback(elman(), without_slope),
+    "1 % scale": with_pullback(elman(), one_percent_more),
+    "sign of one gate": with_pullback(lstm(), one_gate_negated),
+    "f and i swapped": with_pullback(lstm(), forget_swapped_with_input),
+    "lost carry": with_pullback(lstm(), lost_carry),
+    "reset left out": with_pullback(gru(), reset_left_out),
+}
+
+
+@pytest.mark.parametrize("name", PLANTED)
+def test_planted_error_in_a_cell_is_caught(name):
+    report = check(PLANTED[name])
+    assert not report.ok and not report.worst.ok
+    with pytest.raises(AssertionError, match="manual gradient is wrong") as caught:
+        report.assert_close()
+    assert str(report) in str(caught.value) and "WRONG" in str(report)
+    wrong = {c.leaf for c in report.comparisons if not c.ok}
+    # Every reference sees it, and the readout, which is right, is not blamed.
+    assert {c.against for c in report.comparisons if not c.ok} == set(REFERENCES)
+    assert wrong <= {"cell.w_x", "cell.w_s", "cell.b", "cell.b_s"}
+    if name == "reset left out":
+        assert "cell.b_s" in wrong
+    if name == "1 % scale":  # a step compounds it: more than 1 %, less than 1.01³
+        ratios = [c.norm_ratio for c in report.comparisons if not c.ok]
+        assert all(0.9 < r < 1.1 for r in ratios)
+
+
+def test_gradient_that_does_not_cross_a_step_is_caught():
+    # (59) without its recurrent term δ_t W_sᵀ: W_s has its immediate partial alone.
+    cell = elman()
+
+    def f(params, xs, *, gradient):
+        state = ElmanState(jnp.zeros(3, xs.dtype))
+        total = 0.0
+        for x in xs:
+            if gradient == "manual":
+                state = lax.stop_gradient(state)
+            hs, state = unroll(cell, params, x[None], state, gradient="autodiff")
+            total = total + (hs**2).sum()
+        return total
+
+    # Three steps: over two, from a state of zeros, W_s has no partial but that one.
+    xs = np.random.default_rng(0).standard_normal((3, 2))
+    report = check_gradients(f, draw_params(network(cell)).cell, xs)
+    assert {(c.leaf, c.ok) for c in report.comparisons} == {
+        (leaf, False) for leaf in ("w_x", "w_s", "b")
+    }
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+def test_one_percent_is_caught_and_measured_in_both_dtypes(dtype):
+    right = check_gradients(scaled(1.0), PARAMS, XS, dtype=dtype)
+    right.assert_close()
+    assert right.dtype == jnp.dtype(dtype).name
+    wrong = check_gradients(scaled(1.01), PARAMS, XS, dtype=dtype)
+    for c in wrong.comparisons:
+        assert not c.ok
+        assert c.relative_error == pytest.approx(0.01, rel=1e-3)
+        assert c.norm_ratio == pytest.approx(1.01, rel=1e-5)
+        assert c.cosine == pytest.approx(1, abs=1e-6)
+
+
+def test_float32_network_is_within_its_rounding_budget():
+    report = check(elman(), dtype=jnp.float32)
+    report.assert_close()
+    # 1e3 eps, as the docstring has it, where float64's own tolerance is smaller
+    assert report.comparisons[0].tolerance == 1e3 * float(np.finfo(np.float32).eps)
+
+
+def test_flipped_and_absent_gradients_show_in_cosine_and_norm_ratio():
+    for factor, cosine in ((-1.0, -1.0), (0.0, None)):
+        report = check_gradients(scaled(factor), PARAMS, XS)
+        for c in report.comparisons:
+            assert c.relative_error == pytest.approx(1 - factor, rel=1e-5)
+            assert c.norm_ratio == pytest.approx(abs(factor), abs=1e-5)
+            if cosine is not None:
+                assert c.cosine == pytest.approx(cosine)
+        assert not report.ok and "WRONG" in str(report)
+
+
+# One comparison ------------------------------------------------------------------
+
+
+def test_comparison_of_numbers_made_by_hand():
+    c = _compare("w", jnp.float64, "reverse", np.array([3.0, 3.0]), np.array([3.0, 4]))
+    assert c.relative_error == pytest.approx(1 / 5)
+    assert c.cosine == pytest.approx(21 / (5 * math.sqrt(18)))
+    assert c.norm_ratio == pytest.approx(math.sqrt(18) / 5)
+    assert c.ulps == pytest.approx(2**50)  # 1 in units of 2⁻⁵⁰, the ulp of 4
+    assert c.tolerance == 1e-10 and not c.ok
+
+
+def test_ulps_count_last_places_of_the_largest_element():
+    for dtype in (np.float64, np.float32):
+        theirs = np.array([1.0, 2.0], dtype)
+        ours = np.array([1.0, 2.0 + 3 * np.spacing(dtype(2.0))], dtype)
+        assert _compare("w", dtype, "reverse", ours, theirs).ulps == 3
+
+
+def test_two_zero_gradients_agree_and_one_alone_does_not():
+    zero, one = np.zeros(2), np.ones(2)
+    same = _compare("w", jnp.float64, "reverse", zero, zero)
+    assert same.ok and (same.relative_error, same.cosine, same.norm_ratio) == (0, 1, 1)
+    assert not _compare("w", jnp.float64, "reverse", one, zero).ok
+    assert not _compare("w", jnp.float64, "reverse", zero, one).ok
+
+
+def test_nan_in_a_gradient_is_wrong_and_worst():
+    bad = _compare("w", jnp.float64, "reverse", np.array([math.nan]), np.ones(1))
+    off = Comparison("b", "reverse", 1e3, 1.0, 1.0, 1.0, 1e-10)
+    report = GradientReport("float64", (off, bad))
+    assert not bad.ok and not report.ok and report.worst is bad
+
+
+# What is refused -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("f", "message"),
+    [
+        (lambda p, xs, gradient: p["w"] * xs, "scalar"),
+        (lambda p, xs, gradient: 0 * p["w"].sum(), "depend on params"),
+        (lambda p, xs, gradient: p["w"].sum() * jnp.nan, "finite scalar"),
+    ],
+    ids=["vector", "dead", "nan"],
+)
+def test_error_that_cannot_be_checked_is_refused(f, message):
+    with pytest.raises(ValueError, match=message):
+        check_gradients(f, PARAMS, XS)
+    assert not jax.config.read("jax_enable_x64")  # though it raised
+
+
+@pytest.mark.parametrize("wrong", [elman(), None, "lstm"], ids=["cell", "None", "str"])
+def test_first_argument_of_another_type_is_refused(wrong):
+    with pytest.raises(TypeError, match="f_or_network"):
+        check_gradients(wrong, PARAMS, XS)

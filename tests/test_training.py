@@ -1,0 +1,317 @@
+"""The compiled step against a loop written by hand, and a mesh against one device."""
+
+from functools import cache
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax.sharding import Mesh, PartitionSpec
+
+from jaxrnn import elman, network
+from jaxrnn.cells import ElmanState
+from jaxrnn.optim import accumulate, recurrent
+from jaxrnn.training import Outcome, init_train_state, train_step
+
+NET = network(elman())
+T, B = 4, 8
+
+
+@pytest.fixture(autouse=True, scope="module")
+def compile_fast():
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
+
+
+@pytest.fixture(autouse=True)
+def optax_promotes():
+    # optax.adam raises a float to an int32, which strict promotion forbids.
+    with jax.numpy_dtype_promotion("standard"):
+        yield
+
+
+def data(dtype="float32"):
+    """Inputs, targets, and a mask that leaves the rows 1, 2, ... 4 steps each."""
+    rng = np.random.default_rng(0)
+    xs, targets = (jnp.asarray(rng.standard_normal((T, B, 2)), dtype) for _ in "xt")
+    lengths = np.array([1, 1, 1, 2, 3, 4, 4, 4])
+    return xs, targets, jnp.asarray(np.arange(T)[:, None] < lengths[None], dtype)
+
+
+def masked_loss(gradient="manual", weigh=True):
+    """The mean error of the steps that the mask keeps; its weight is their number."""
+
+    def loss(params, state, batch):
+        xs, targets, mask = batch
+        error, state = NET.error(
+            params, xs, targets, state, weights=mask, gradient=gradient,
+            return_state=True,
+        )  # fmt: skip
+        return error, Outcome(state, mask.sum() if weigh else 1.0)
+
+    return loss
+
+
+def draw_params(net, dtype="float32"):
+    """A network's parameters, 2 inputs to 3 units to 2 outputs, no bias zero."""
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    shapes = jax.eval_shape(lambda k: net.init(k, 2, 3, 2), key)
+    rng = np.random.default_rng(1)
+    return jax.tree.map(
+        lambda a: jnp.asarray(rng.standard_normal(a.shape) / 2, dtype), shapes
+    )
+
+
+def start(optimizer, dtype="float32"):
+    params = draw_params(NET, dtype)
+    state = ElmanState(jnp.full((B, 3), 0.1, dtype))
+    return init_train_state(params, optimizer, state)
+
+
+def mesh_of(devices, name="data"):
+    return Mesh(np.array(jax.devices()[:devices]), (name,))
+
+
+def one_step(mesh, dtype="float32", **options):
+    """A step of plain descent, whose move is the gradient itself."""
+    optimizer = optax.sgd(1.0)
+    step = train_step(masked_loss(**options), optimizer, mesh)
+    return jax.device_get(step(start(optimizer, dtype), data(dtype)))
+
+
+@cache
+def alone(dtype):
+    return one_step(None, dtype)
+
+
+def assert_trees(actual, expected, atol):
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=atol),
+        jax.device_get(actual),
+        jax.device_get(expected),
+    )
+
+
+def scalar_loss(params, state, batch):
+    """(θ - d)², its mean over the labels [B]."""
+    return jnp.mean((params - batch) ** 2), Outcome(state, batch.shape[0])
+
+
+# One device ----------------------------------------------------------------------
+
+
+def test_training_equals_a_loop_by_hand_lowers_the_error_and_compiles_once():
+    xs, _, mask = data()
+    targets = jnp.concatenate([jnp.zeros_like(xs[:1]), xs[:-1]])  # say what came before
+    batch, traces = (xs, targets, mask), []
+    loss = masked_loss()
+
+    def counted(*args):
+        traces.append(1)
+        return loss(*args)
+
+    optimizer = optax.adam(0.03)
+    train_state = start(optimizer)
+    params, opt, state = jax.tree.map(
+        jnp.copy, (train_state.params, train_state.optimizer, train_state.state)
+    )
+
+    @jax.jit
+    def by_hand(params, opt, state):
+        (error, outcome), grads = jax.value_and_grad(loss, has_aux=True)(
+            params, state, batch
+        )
+        updates, opt = optimizer.update(grads, opt, params)
+        return optax.apply_updates(params, updates), opt, outcome.state, error
+
+    step = train_step(counted, optimizer)
+    errors = []
+    for i in range(40):
+        train_state, error = step(train_state, batch)
+        errors.append(float(error))
+        if i < 5:
+            params, opt, state, expected = by_hand(params, opt, state)
+            assert float(error) == pytest.approx(float(expected), rel=1e-6)
+            # The budget: adam divides by √v, which magnifies a gradient's rounding.
+            assert_trees(
+                (train_state.params, train_state.state), (params, state), atol=1e-5
+            )
+    assert errors[-1] < 0.5 * errors[0]
+    assert int(train_state.step) == 40
+    assert len(traces) == 1
+
+
+def test_step_donates_its_state_but_not_what_the_state_was_made_of():
+    params = jnp.ones(())
+    optimizer = recurrent(optax.adam(0.1), accumulate=2, clip_norm=1.0)
+    carried = jnp.ones((4, 2))
+    before = init_train_state(params, optimizer, carried)
+    after, _ = train_step(scalar_loss, optimizer)(before, jnp.ones(4))
+    assert all(leaf.is_deleted() for leaf in jax.tree.leaves(before))
+    assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(after))
+    assert not params.is_deleted() and not carried.is_deleted()
+
+
+def test_weights_make_accumulated_steps_equal_the_whole_batch_and_flush_the_rest():
+    # θ = 0, labels d: the gradient is -2 mean(d), so sgd(½) moves θ to mean(d).
+    optimizer = accumulate(optax.sgd(0.5), 2)
+    step = train_step(scalar_loss, optimizer)
+    state = init_train_state(jnp.zeros(()), optimizer)
+    state, _ = step(state, jnp.array([6.0, 0.0, 0.0]))
+    assert float(state.params) == 0.0
+    state, _ = step(state, jnp.array([2.0]))
+    assert float(state.params) == pytest.approx(2.0, rel=1e-6)  # (6+0+0+2)/4
+    state, _ = step(state, jnp.array([5.0]), flush=True)
+    assert float(state.params) == pytest.approx(5.0, rel=1e-6)
+    assert int(state.optimizer.updates) == 2 and int(state.step) == 3
+
+
+def test_windows_with_a_carried_state_end_where_the_whole_sequence_ends():
+    params = draw_params(NET)
+    draws = np.random.default_rng(0).standard_normal((12, B, 2))
+    xs = jnp.asarray(draws, jnp.float32)
+
+    def loss(params, state, batch):
+        error, state = NET.error(params, *batch, state, return_state=True)
+        return error, Outcome(state)
+
+    optimizer = optax.set_to_zero()  # params stay, so that the states compare
+    step = train_step(loss, optimizer, mesh_of(2))
+    zeros = ElmanState(jnp.zeros((B, 3)))
+    train_state = init_train_state(params, optimizer, zeros)
+    for window in jnp.split(xs, 3):
+        train_state, _ = step(train_state, (window, window))
+    _, final = NET.apply(params, xs)
+    # The budget: 12 steps of a tanh network, each a few roundings of values below 1.
+    assert_trees(train_state.state, final, atol=2e-6)
+    assert_trees(train_state.params, params, atol=0)
+    with pytest.raises(AssertionError):  # control: without the carry it ends elsewhere
+        assert_trees(NET.apply(params, xs[8:])[1], final, atol=1e-3)
+
+
+# A mesh --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("devices", "gradient", "dtype", "atol"),
+    [
+        # The budgets: a sum over rows in another order, of gradients of order 1.
+        (2, "manual", "float32", 2e-6),
+        (8, "manual", "float64", 1e-14),
+        (2, "autodiff", "float64", 1e-14),
+        (8, "autodiff", "float64", 1e-14),
+    ],
+)
+def test_mesh_with_unequal_shards_equals_one_device(devices, gradient, dtype, atol):
+    with jax.enable_x64(dtype == "float64"):
+        on_mesh = one_step(mesh_of(devices), dtype, gradient=gradient)
+        assert_trees(on_mesh, alone(dtype), atol=atol)
+
+
+def test_mean_of_means_over_shards_would_be_wrong():
+    # The control of the test above: weight 1 for every shard, as plain pmean has it.
+    unweighted = one_step(mesh_of(2), weigh=False)
+    moved = jax.tree.leaves(unweighted[0].params)
+    right = jax.tree.leaves(alone("float32")[0].params)
+    assert max(np.abs(a - b).max() for a, b in zip(moved, right, strict=True)) > 1e-2
+
+
+def test_mesh_state_is_donated_stays_sharded_and_compiles_once():
+    traces = []
+
+    def loss(params, state, batch):
+        traces.append(1)
+        error, outcome = scalar_loss(params, state, batch)
+        return error, outcome._replace(state=state + 1)
+
+    optimizer = recurrent(optax.adam(0.1), clip_norm=1.0)
+    step = train_step(loss, optimizer, mesh_of(2))
+    state, _ = step(
+        init_train_state(jnp.ones(()), optimizer, jnp.zeros((8, 2))), jnp.ones(8)
+    )
+    settled = len(traces)  # the first call's state may still lie on one device
+    for _ in range(3):
+        before = state
+        state, _ = step(state, jnp.ones(8))
+        assert all(leaf.is_deleted() for leaf in jax.tree.leaves(before))
+    assert len(traces) == settled
+    assert [s.data.shape for s in state.state.addressable_shards] == [(4, 2)] * 2
+    assert state.params.is_fully_replicated
+    np.testing.assert_array_equal(state.state, np.full((8, 2), 4.0))
+
+
+def test_mesh_of_make_mesh_works_like_a_mesh_by_hand():
+    # jax.make_mesh gives axes of another type (explicit) than Mesh does.
+    mesh = jax.make_mesh((2,), ("data",), devices=jax.devices()[:2])
+    optimizer = optax.sgd(0.5)
+    labels = jnp.arange(8.0)
+    state = init_train_state(jnp.zeros(()), optimizer, jnp.zeros((8, 2)))
+    step = train_step(scalar_loss, optimizer, mesh)
+    for _ in range(2):
+        state, _ = step(state, labels)
+    assert float(state.params) == 3.5  # the mean label
+
+
+def test_default_spec_splits_labels_on_their_one_axis_and_replicates_scalars():
+    def loss(params, state, batch):
+        xs, labels, scale = batch
+        assert (xs.shape, labels.shape, scale.shape) == ((3, 4, 2), (4,), ())
+        ys = xs.sum((0, 2)) * params * scale
+        return jnp.mean((ys - labels) ** 2), Outcome(state, labels.shape[0])
+
+    optimizer = optax.sgd(1e-3)
+    batch = (jnp.arange(48.0).reshape(3, 8, 2) / 48, jnp.arange(8.0), jnp.ones(()))
+    step = train_step(loss, optimizer, mesh_of(2))
+    state, error = step(init_train_state(jnp.ones(()), optimizer), batch)
+    ys, labels = np.asarray(batch[0]).sum((0, 2)), np.arange(8)
+    assert float(error) == pytest.approx(((ys - labels) ** 2).mean(), rel=1e-6)
+    slope = (2 * ys * (ys - labels)).mean()
+    assert float(state.params) == pytest.approx(1 - 1e-3 * slope, rel=1e-6)
+
+
+def test_batch_spec_splits_where_it_says():
+    seen = []
+
+    def loss(params, state, batch):
+        seen.append((batch["rows"].shape, batch["all"].shape))
+        return jnp.mean(params * batch["rows"]), Outcome(state)
+
+    optimizer = optax.sgd(1.0)
+    batch = {"rows": jnp.arange(24.0).reshape(8, 3), "all": jnp.ones(5)}
+    spec = {"rows": PartitionSpec("data"), "all": PartitionSpec()}
+    step = train_step(loss, optimizer, mesh_of(2), batch_spec=spec)
+    state, error = step(init_train_state(jnp.ones(()), optimizer), batch)
+    assert set(seen) == {((4, 3), (5,))}
+    assert float(error) == 11.5  # the mean of 0..23
+    assert float(state.params) == 1 - 11.5
+
+
+def test_a_shard_without_weight_adds_nothing_whatever_its_mean_of_nothing_is():
+    def loss(params, state, batch):
+        labels, keep = batch
+        total = keep.sum()
+        error = (keep * (params - labels) ** 2).sum() / total  # 0/0 on the second
+        return error, Outcome(state, total)
+
+    optimizer = optax.sgd(0.5)
+    batch = (jnp.array([1.0, 3.0, 9.0, 9.0]), jnp.array([1.0, 1.0, 0.0, 0.0]))
+    step = train_step(loss, optimizer, mesh_of(2))
+    state, _ = step(init_train_state(jnp.zeros(()), optimizer), batch)
+    assert float(state.params) == 2.0  # the mean of the labels that are kept
+
+
+@pytest.mark.parametrize("batch", [jnp.ones((2, 5)), jnp.ones(3)])
+def test_batch_that_does_not_divide_is_named(batch):
+    optimizer = optax.sgd(1.0)
+    step = train_step(scalar_loss, optimizer, mesh_of(2))
+    with pytest.raises(ValueError, match="batch: expected axis"):
+        step(init_train_state(jnp.ones(()), optimizer), batch)
+
+
+def test_mesh_of_two_axes_is_refused():
+    mesh = Mesh(np.array(jax.devices()[:4]).reshape(2, 2), ("data", "model"))
+    with pytest.raises(ValueError, match="mesh: expected one axis"):
+        train_step(scalar_loss, optax.sgd(1.0), mesh)
