@@ -231,7 +231,7 @@ def _differences(error: Callable[[Any], Array], params: Any):
 
     def along(v):
         # The leaf's own size; cbrt(eps) balances truncation, h², and rounding, eps/h.
-        moved = jax.tree.map(lambda p, d: p * np.any(d), params, v)
+        moved = jax.tree.map(lambda p, d: p if np.any(d) else 0 * p, params, v)
         h = 6e-6 * max(1, _inner(moved, moved) ** 0.5) / _inner(v, v) ** 0.5
         ahead, behind = (
             float(error(jax.tree.map(partial(_moved, by=by), params, v)))

@@ -23,7 +23,13 @@ from jaxrnn.bptt import backward, outer_sum, row_sum
 from jaxrnn.cell import Cell, Params
 from jaxrnn.checks import check_chunk, check_inputs
 from jaxrnn.forward import chunk_or_default, scan_states, vary_alike
-from jaxrnn.readout import ReadoutParams, init_readout, output_slope, readout
+from jaxrnn.readout import (
+    ReadoutParams,
+    check_output,
+    init_readout,
+    output_slope,
+    readout,
+)
 from jaxrnn.unroll import Gradient, unroll
 
 
@@ -127,6 +133,7 @@ def network(cell: Cell, error: str = "squared", output: str | None = None) -> Ne
     """
     if error not in _ERRORS:
         raise ValueError(f"error: expected one of {sorted(_ERRORS)}, got {error!r}")
+    check_output("output", output)
     if error != "squared" and output is not None:
         raise ValueError(f"output: expected None with error={error!r}, got {output!r}")
     measure = _ERRORS[error]

@@ -30,6 +30,14 @@ _OUTPUTS = {
 }
 
 
+def check_output(name: str, activation: str | None) -> None:
+    """Raise ValueError, naming the argument, for an unknown σ."""
+    if activation not in _OUTPUTS:
+        raise ValueError(
+            f"{name}: expected None, 'sigmoid' or 'tanh', got {activation!r}"
+        )
+
+
 def init_readout(
     key: Array,
     hidden_size: int,
@@ -55,10 +63,7 @@ def readout(params: ReadoutParams, hs: Array, activation: str | None = None) -> 
         activation: None (linear), "sigmoid" or "tanh".
     Raises:  ValueError for another activation or if hs has not W_y's H features.
     """
-    if activation not in _OUTPUTS:
-        raise ValueError(
-            f"activation: expected None, 'sigmoid' or 'tanh', got {activation!r}"
-        )
+    check_output("activation", activation)
     if hs.ndim < 1 or hs.shape[-1] != params.w_y.shape[0]:
         raise ValueError(
             f"hs: expected shape [..., {params.w_y.shape[0]}], got {hs.shape}"

@@ -19,6 +19,13 @@ from experiments.text import Corpus, ngram_bits, read_corpus, streams, window, w
 TINY = {"hidden": 8, "steps": 6, "batch": 4, "window": 10, "sample": 30}
 
 
+@pytest.fixture(autouse=True)
+def optax_promotes():
+    # optax.adam raises a float to an int32, which strict promotion forbids.
+    with jax.numpy_dtype_promotion("standard"):
+        yield
+
+
 @pytest.fixture(scope="module")
 def text(tmp_path_factory) -> Path:
     corpus = read_corpus()

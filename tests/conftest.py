@@ -1,0 +1,37 @@
+"""What every test runs under: 8 CPU devices, strict dtypes and ranks, fixed draws."""
+
+import hypothesis
+import jax
+import pytest
+
+# Before JAX starts its backend.
+jax.config.update("jax_num_cpu_devices", 8)
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+hypothesis.settings.register_profile(
+    "fixed", deadline=None, derandomize=True, max_examples=10, database=None
+)
+hypothesis.settings.load_profile("fixed")
+
+
+@pytest.fixture
+def key():
+    """The same key in every run."""
+    return jax.random.key(20)
+
+
+@pytest.fixture
+def x64():
+    """float64 for one test."""
+    with jax.enable_x64(True):
+        yield
+
+
+@pytest.fixture(scope="module")
+def compile_fast():
+    """Leave out XLA's optimisations, where a test is about mathematics alone."""
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)

@@ -1,0 +1,150 @@
+"""The table of cells that every contract test walks, and the draws it walks with."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import Array
+
+from jaxrnn import Cell, custom_cell, elman, gru, lstm
+from jaxrnn.cell import State
+
+
+def two_gates(own, z, r, state_prev):
+    """A gate map with nothing derived by hand: h = u h' + (1-u) tanh(n)."""
+    del own
+    u, n = jnp.split(z + r, 2, axis=-1)
+    u = jax.nn.sigmoid(u)
+    return State(u * state_prev.h + (1 - u) * jnp.tanh(n))
+
+
+class Peepholes(NamedTuple):
+    """[H] each, by which a gate sees the memory."""
+
+    i: Array
+    f: Array
+    o: Array
+
+
+class PeepholeState(NamedTuple):
+    h: Array
+    c: Array
+
+
+def peephole_gate(own, z, r, state_prev):
+    """An LSTM whose gates see the memory (Gers et al. 2002): `own` parameters."""
+    a_i, a_f, a_g, a_o = jnp.split(z + r, 4, axis=-1)
+    p_i, p_f, p_o = (jnp.broadcast_to(p, a_i.shape) for p in own)
+    i = jax.nn.sigmoid(a_i + p_i * state_prev.c)
+    f = jax.nn.sigmoid(a_f + p_f * state_prev.c)
+    c = f * state_prev.c + i * jnp.tanh(a_g)
+    return PeepholeState(jax.nn.sigmoid(a_o + p_o * c) * jnp.tanh(c), c)
+
+
+def with_peepholes() -> Cell:
+    plain = custom_cell(peephole_gate, gates=4, state=PeepholeState)
+
+    def init(key, input_size, hidden_size, *, bias=True, dtype=jnp.float32):
+        params = plain.init(key, input_size, hidden_size, bias=bias, dtype=dtype)
+        own = Peepholes(*(jnp.zeros(hidden_size, dtype) for _ in Peepholes._fields))
+        return params._replace(own=own)
+
+    return plain._replace(init=init)
+
+
+CELLS = {
+    "elman-tanh": elman(),
+    "elman-relu": elman("relu"),
+    "elman-sigmoid": elman("sigmoid"),
+    "elman-identity": elman("identity"),
+    "elman-sin": elman(jnp.sin),
+    "lstm": lstm(),
+    "gru": gru(),
+    "custom": custom_cell(two_gates, gates=2),
+    "peephole": with_peepholes(),
+}
+PARTS = {name: 2 if name in ("lstm", "peephole") else 1 for name in CELLS}
+
+each_cell = pytest.mark.parametrize("name", CELLS)
+
+
+def cells(*names: str):
+    return pytest.mark.parametrize("name", names)
+
+
+class Case(NamedTuple):
+    """Everything a run and its pull-back take, as NumPy arrays."""
+
+    params: Any
+    xs: Any
+    state: Any
+    d_states: Any
+    d_final: Any
+
+    @property
+    def inputs(self) -> tuple[Any, Any, Any]:
+        return self.params, self.xs, self.state
+
+
+def draw(
+    cell: Cell,
+    *,
+    steps: int = 5,
+    batch: tuple[int, ...] = (2,),
+    inputs: int = 2,
+    units: int = 3,
+    bias: bool = True,
+    dtype: Any = np.float64,
+    seed: int = 0,
+) -> Case:
+    """A case in which no leaf is zero, so that no gradient is zero by accident."""
+    rng = np.random.default_rng(seed)
+
+    def like(scale):
+        return lambda a: (scale * rng.standard_normal(a.shape)).astype(dtype)
+
+    def shapes():
+        key = jax.random.key(0)
+        params = cell.init(key, inputs, units, bias=bias, dtype=jnp.float32)
+        return params, cell.initial_state(params, batch)
+
+    # Shapes from JAX, numbers from NumPy: nothing is compiled to draw a case.
+    params, state = jax.eval_shape(shapes)
+    over_time = jax.tree.map(lambda a: np.empty((steps, *a.shape)), state)
+    return Case(
+        jax.tree.map(like(0.6), params),
+        like(1.0)(np.empty((steps, *batch, inputs))),
+        jax.tree.map(like(0.5), state),
+        jax.tree.map(like(1.0), over_time),
+        jax.tree.map(like(1.0), state),
+    )
+
+
+def relative_errors(ours: Any, theirs: Any) -> dict[str, float]:
+    """‖ours - theirs‖ / ‖theirs‖ for each leaf, by its name."""
+    wanted, tree = jax.tree_util.tree_flatten_with_path(theirs)
+    assert jax.tree.structure(ours) == tree
+    errors = {}
+    for (path, b), a in zip(wanted, jax.tree.leaves(ours), strict=True):
+        a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+        name = jax.tree_util.keystr(path, simple=True, separator=".")
+        assert a.shape == b.shape, name
+        error, norm = np.linalg.norm(a - b), np.linalg.norm(b)
+        errors[name] = 0.0 if error == 0 else float(error / norm) if norm else np.inf
+    return errors
+
+
+def assert_alike(ours: Any, theirs: Any, tolerance: float) -> None:
+    """Every leaf within a relative error; NaN is not."""
+    errors = relative_errors(ours, theirs)
+    assert all(e <= tolerance for e in errors.values()), errors
+
+
+def assert_equal(ours: Any, theirs: Any) -> None:
+    """Every leaf equal to the bit."""
+    assert jax.tree.structure(ours) == jax.tree.structure(theirs)
+    for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+        assert a.dtype == b.dtype
+        np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
