@@ -212,6 +212,7 @@ def backward(
         states,
     )
     sums = jax.tree.map(lambda p: jnp.zeros(p.shape, sum_dtype(p.dtype)), params)
+    final, sums, _ = vary_alike(final, sums, xs)  # zeros made here do not vary yet
     (d_state, sums), (d_xs, deltas, adjoints) = scan_chunks(
         one_chunk,
         (final, sums),

@@ -315,9 +315,10 @@ def test_control_a_broken_derivative_differs(name, broken, wrong_leaves):
 # Composition ----------------------------------------------------------------------
 
 
-def squares(cell, params, xs, state=None, *, gradient="manual"):
+def squares(cell, params, xs, state=None, *, gradient="manual", chunk_size=None):
     """A nonlinear error, so that second derivatives have every term."""
-    hs, final = unroll(cell, params, xs, state, gradient=gradient)
+    options = {"gradient": gradient, "chunk_size": chunk_size}
+    hs, final = unroll(cell, params, xs, state, **options)
     return jnp.sum(jnp.sin(hs)) + jnp.sum(final[-1] ** 2)
 
 
@@ -385,11 +386,12 @@ def test_forward_mode_is_for_autodiff_alone():
 
 @pytest.mark.parametrize("gradient", ["manual", "autodiff"])
 def test_a_batch_split_over_devices_has_the_whole_batchs_gradient(gradient):
-    case = draw(elman(), steps=3, batch=(4,))
+    case = draw(lstm(), steps=5, batch=(4,))
     mesh = Mesh(np.array(jax.devices()[:2]), ("batch",))
     everywhere, rows = PartitionSpec(), PartitionSpec(None, "batch")
     shard = partial(jax.shard_map, mesh=mesh, in_specs=(everywhere, rows))
-    error = partial(squares, elman(), gradient=gradient)
+    # two chunks and a shorter one: their sums must vary over the mesh as well
+    error = partial(squares, lstm(), gradient=gradient, chunk_size=2)
 
     @partial(shard, out_specs=everywhere)
     def total(params, xs):
