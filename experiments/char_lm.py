@@ -45,9 +45,9 @@ class Config:
     """Networks to train, one after another."""
     text: Path | None = None
     """A UTF-8 text file; by default the Shakespeare that ships with the package."""
-    hidden: int = 128
+    hidden: int = 192
     """Units of an LSTM; other cells get the size with as many parameters."""
-    steps: int = 2400
+    steps: int = 1800
     """Windows to train on, for each cell."""
     batch: int = 32
     """Streams of text side by side."""
@@ -57,11 +57,11 @@ class Config:
     """Windows whose gradients are averaged before one update (M of equation 61)."""
     clip_norm: float = 1.0
     """Threshold of the global norm (Algorithm 1 of Pascanu et al. 2013)."""
-    learning_rate: float = 4e-3
+    learning_rate: float = 1e-2
     """Adam's peak step size; it falls to a tenth along a cosine."""
     gradient: Literal["manual", "autodiff"] = "manual"
     """The hand-derived BPTT, or JAX's automatic differentiation of the same network."""
-    validate_every: int = 300
+    validate_every: int = 450
     """Windows between two looks at the held-out text, each followed by a checkpoint."""
     sample: int = 400
     """Characters of text to sample at the end."""
