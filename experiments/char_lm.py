@@ -55,7 +55,7 @@ class Config:
     """Characters a window: how far BPTT goes back (the state goes on)."""
     accumulate: int = 2
     """Windows whose gradients are averaged before one update (M of equation 61)."""
-    clip_norm: float = 1.0
+    clip_norm: float = 0.5
     """Threshold of the global norm (Algorithm 1 of Pascanu et al. 2013)."""
     learning_rate: float = 1e-2
     """Adam's peak step size; it falls to a tenth along a cosine."""

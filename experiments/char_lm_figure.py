@@ -52,6 +52,8 @@ def draw(path: Path, histories: dict[str, Any], grams: list[float], config) -> N
     curves.set_title("Held-out text (points) and training windows (thin lines)")
     norms.axhline(config.clip_norm, color="k", lw=0.8)
     norms.set_yscale("log")
+    for formatter in (norms.yaxis.set_major_formatter, norms.yaxis.set_minor_formatter):
+        formatter("{x:g}")
     norms.set_ylabel("global norm of the mean gradient")
     norms.set_xlabel("characters trained on, millions")
     norms.set_title(f"Gradient norm, clipped at {config.clip_norm:g} (black line)")

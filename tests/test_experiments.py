@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from experiments import benchmarks, char_lm
+from experiments import agreement, benchmarks, char_lm
 from experiments.text import Corpus, ngram_bits, read_corpus, streams, window, windows
 
 TINY = {"hidden": 8, "steps": 6, "batch": 4, "window": 10, "sample": 30}
@@ -184,3 +184,9 @@ def test_benchmarks_write_a_row_for_each_cell_and_size(tmp_path, monkeypatch):
     assert all(ms > 0 for ms in rows[0]["ms"].values())
     table = (tmp_path / "benchmarks.md").read_text().splitlines()
     assert len(table) == 3 and "gru (5, 2, 3, 4)" in table[2]
+
+
+def test_agreement_reports_the_largest_error_of_each_dtype():
+    config = agreement.Config(cell=("elman relu",), steps=4, chunks=(3,))
+    errors = agreement.main(config)["elman relu"]
+    assert 0 < errors["float64"] < 1e-13 < errors["float32"] < 1e-5
