@@ -231,4 +231,4 @@ def _own_gradient(cell, own, z, r, previous, adjoints):
         return None
     _, pull = jax.vjp(lambda own: cell.gate(own, z, r, previous), own)
     (d_own,) = pull(adjoints)
-    return jax.tree.map(lambda g: widen(g), d_own)
+    return jax.tree.map(widen, d_own)

@@ -55,21 +55,33 @@ def check_params(cell: Cell, params: Params) -> None:
 def check_inputs(cell: Cell, params: Params, xs: Any, state: Any) -> tuple[Array, Any]:
     """The inputs as arrays, with the default state put in; or a clear error."""
     check_params(cell, params)
-    dtype, inputs = params.w_x.dtype, params.w_x.shape[0]
-    if not hasattr(xs, "shape") or not hasattr(xs, "dtype"):
-        raise TypeError(f"xs: expected an array, got {type(xs).__name__}")
-    if xs.ndim < 2 or xs.shape[-1] != inputs:
-        raise ValueError(
-            f"xs: expected shape [T, ..., {inputs}] (params.w_x has {inputs} rows), "
-            f"got {xs.shape}"
-        )
-    if xs.dtype != dtype:
-        raise TypeError(f"xs: expected {dtype} as the parameters, got {xs.dtype}")
-    start = jax.eval_shape(lambda: cell.initial_state(params, xs.shape[1:-1]))
+    _check_features("xs", "[T, ..., {}]", 2, params, xs)
+    start = cell.initial_state(params, xs.shape[1:-1])
     if state is None:
-        return jnp.asarray(xs), cell.initial_state(params, xs.shape[1:-1])
+        return jnp.asarray(xs), start
     check_alike("state", state, start)
     return jnp.asarray(xs), jax.tree.map(jnp.asarray, state)
+
+
+def check_step(cell: Cell, params: Params, state: Any, x: Any) -> None:
+    """Raise unless these are one step's inputs."""
+    check_params(cell, params)
+    _check_features("x", "[..., {}]", 1, params, x)
+    start = jax.eval_shape(lambda: cell.initial_state(params, x.shape[:-1]))
+    check_alike("state", state, start)
+
+
+def _check_features(name: str, shape: str, rank: int, params: Params, x: Any) -> None:
+    dtype, features = params.w_x.dtype, params.w_x.shape[0]
+    if not hasattr(x, "shape") or not hasattr(x, "dtype"):
+        raise TypeError(f"{name}: expected an array, got {type(x).__name__}")
+    if x.ndim < rank or x.shape[-1] != features:
+        raise ValueError(
+            f"{name}: expected shape {shape.format(features)} "
+            f"(params.w_x has {features} rows), got {x.shape}"
+        )
+    if x.dtype != dtype:
+        raise TypeError(f"{name}: expected {dtype} as the parameters, got {x.dtype}")
 
 
 def check_alike(name: str, value: Any, wanted: Any) -> None:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from jaxrnn.cell import Cell, Params
+from jaxrnn.checks import check_step
 from jaxrnn.numerics import add_bias
 
 # What a chunk's pre-activations may take. They are written once and read at once, so
@@ -31,7 +32,10 @@ def step(cell: Cell, params: Params, state: Any, x: Array) -> Any:
 
     Math:    (56) s_t = gate(x_t W_x + b, h_{t-1} W_s + b_s, s_{t-1})
     Shapes:  state: parts [..., H]; x [..., D] -> state: parts [..., H].
+    Raises:  ValueError or TypeError, at trace time, for a wrong feature size, dtype or
+             state.
     """
+    check_step(cell, params, state, x)
     r = recurrent_map(params, state[0])
     return cell.gate(params.own, input_map(params, x), r, state)
 

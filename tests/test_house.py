@@ -19,7 +19,7 @@ FLOORS = {
     "cells.gru": 1,
     "cells.lstm": 1,
     "checks": 1,
-    "forward": 1,
+    "forward": 2,
     "cells": 2,
     "bptt": 3,
     "unroll": 4,

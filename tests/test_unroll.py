@@ -349,3 +349,22 @@ def test_a_state_of_another_cell_is_named_by_its_structure():
     with pytest.raises(TypeError, match="state: expected the structure of ElmanState"):
         unroll(elman(), case.params, case.xs, GRUState(case.state.s))
     unroll(elman(), case.params, case.xs, ElmanState(case.state.s))
+
+
+@pytest.mark.parametrize(
+    "arguments, error, words",
+    [
+        wrong(TypeError, "cell: expected", cell="lstm"),
+        wrong(ValueError, "x: expected shape [..., 2]", "(2, 3)", x=np.ones((2, 3))),
+        wrong(ValueError, "x: expected shape [..., 2]", "()", x=np.float32(1)),
+        wrong(TypeError, "x: expected float32", "float64", x=np.ones((2, 2))),
+        wrong(TypeError, "state: expected the structure of LSTMState", state=None),
+        wrong(ValueError, "state.h", x=np.ones((3, 2), "f4")),
+    ],
+)
+def test_wrong_steps_are_named(arguments, error, words):
+    call = {"cell": lstm(), "params": P, "state": CASE.state, "x": CASE.xs[0]}
+    with pytest.raises(error) as raised:
+        step(**{**call, **arguments})
+    for word in words:
+        assert word in str(raised.value)
