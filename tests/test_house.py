@@ -15,20 +15,20 @@ ROOT = Path(jaxrnn.__file__).parent
 FLOORS = {
     "numerics": 0,
     "cell": 0,
-    "cells.elman": 1,
-    "cells.gru": 1,
-    "cells.lstm": 1,
     "checks": 1,
     "forward": 2,
-    "cells": 2,
     "bptt": 3,
     "unroll": 4,
-    "readout": 5,
-    "network": 6,
-    "gradcheck": 7,
-    "optim": 8,
-    "training": 9,
-    "": 10,  # jaxrnn/__init__.py
+    "cells.elman": 5,
+    "cells.gru": 5,
+    "cells.lstm": 5,
+    "cells": 6,
+    "readout": 7,
+    "network": 8,
+    "gradcheck": 9,
+    "optim": 10,
+    "training": 11,
+    "": 12,  # jaxrnn/__init__.py
 }
 CORE = {"jax", "jaxlib", "optax", "chex", "numpy"}
 LONGEST_FILE, LONGEST_FUNCTION = 300, 60
