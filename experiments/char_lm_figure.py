@@ -8,6 +8,7 @@ import numpy as np
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
+from matplotlib.ticker import LogLocator, NullFormatter
 
 _COLORS = {"elman": "#E69F00", "lstm": "#0072B2", "gru": "#009E73"}  # Okabe & Ito
 
@@ -34,6 +35,7 @@ def draw(path: Path, histories: dict[str, Any], grams: list[float], config) -> N
             color=color,
             lw=1.5,
             ls=":",
+            zorder=3,  # above the threshold's line
             label=f"{name}, after",
         )
     for order, bits in enumerate(grams, start=1):
@@ -52,8 +54,9 @@ def draw(path: Path, histories: dict[str, Any], grams: list[float], config) -> N
     curves.set_title("Held-out text (points) and training windows (thin lines)")
     norms.axhline(config.clip_norm, color="k", lw=0.8)
     norms.set_yscale("log")
-    for formatter in (norms.yaxis.set_major_formatter, norms.yaxis.set_minor_formatter):
-        formatter("{x:g}")
+    norms.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    norms.yaxis.set_major_formatter("{x:g}")
+    norms.yaxis.set_minor_formatter(NullFormatter())
     norms.set_ylabel("global norm of the mean gradient")
     norms.set_xlabel("characters trained on, millions")
     norms.set_title(f"Gradient norm, clipped at {config.clip_norm:g} (black line)")
