@@ -14,6 +14,7 @@ import time
 from bisect import bisect_left
 from dataclasses import asdict, dataclass
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -284,7 +285,7 @@ def main(config: Config) -> dict[str, Any]:
     summary = {
         "text": corpus.name,
         "sha256": corpus.sha256,
-        "versions": {"jaxrnn": "0.1.0", "jax": jax.__version__},
+        "versions": {name: version(name) for name in ("jaxrnn", "jax", "optax")},
         "devices": len(jax.devices()),
         "ngram_bits": dict(enumerate(grams, start=1)),
         "cells": results,
