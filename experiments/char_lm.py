@@ -11,7 +11,6 @@ n-gram models on the same split. The cells have equal numbers of parameters.
 import math
 import os
 import time
-from bisect import bisect_left
 from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.metadata import version
@@ -28,13 +27,13 @@ from rich.table import Table
 
 import jaxrnn
 from experiments.char_lm_figure import draw
+from experiments.char_model import Model, build_equal, sample, validate
 from experiments.progress import training_bar
 from experiments.run_folder import Checkpoints, open_run, write_json
 from experiments.text import Corpus, ngram_bits, read_corpus, streams, window, windows
 from jaxrnn import optim
-from jaxrnn.training import Outcome, init_train_state, train_step
+from jaxrnn.training import TrainState, init_train_state, train_step
 
-CELLS = {"elman": jaxrnn.elman, "lstm": jaxrnn.lstm, "gru": jaxrnn.gru}
 NGRAM_ORDER = 5
 
 
@@ -74,98 +73,11 @@ class Config:
     """Go on from the run folder's newest checkpoints, with the same options."""
 
 
-class Model(NamedTuple):
-    """One network with its sizes and its loss."""
-
-    name: str
-    network: jaxrnn.Network
-    cell: jaxrnn.Cell
-    hidden: int
-    symbols: int
-
-    def init(self, seed: int) -> jaxrnn.NetworkParams:
-        key = jax.random.key(seed)
-        return self.network.init(key, self.symbols, self.hidden, self.symbols)
-
-    def size(self) -> int:
-        """How many parameters it has."""
-        shapes = jax.eval_shape(lambda: self.init(0))
-        return sum(math.prod(a.shape) for a in jax.tree.leaves(shapes))
-
-    def encode(self, indices: jax.Array) -> jax.Array:
-        """One-hot vectors times √symbols, so that their mean square is 1.
-
-        That is what the initialiser of W_x takes its inputs to have.
-        """
-        return jax.nn.one_hot(indices, self.symbols) * math.sqrt(self.symbols)
-
-    def error(self, params, state, batch, gradient="manual"):
-        """Mean cross-entropy of a window [T, B], in nats, and the state after it."""
-        inputs, targets = batch
-        error, state = self.network.error(
-            params,
-            self.encode(inputs),
-            targets,
-            state,
-            gradient=gradient,
-            return_state=True,
-        )
-        return error, Outcome(state, targets.size)
-
-
-def build(cell: str, hidden: int, symbols: int) -> Model:
-    """A model of this cell with these units."""
-    record = CELLS[cell]()
-    network = jaxrnn.network(record, "softmax_cross_entropy")
-    return Model(cell, network, record, hidden, symbols)
-
-
-def build_equal(cell: str, lstm_hidden: int, symbols: int) -> Model:
-    """A model with as nearly as can be the parameters of an LSTM of that size."""
-    wanted = build("lstm", lstm_hidden, symbols).size()
-    sizes = range(1, 5 * lstm_hidden)
-    at = bisect_left(sizes, wanted, key=lambda h: build(cell, h, symbols).size())
-    near = (build(cell, h, symbols) for h in sizes[max(0, at - 1) : at + 1])
-    return min(near, key=lambda model: abs(model.size() - wanted))
-
-
 def check(model: Model, corpus: Corpus, seed: int) -> jaxrnn.GradientReport:
     """The manual gradient against every reference, on a small batch of the text."""
     inputs, targets = window(streams(corpus.train, 4), 20, 0)
     xs = model.encode(jnp.asarray(inputs))
     return jaxrnn.check_gradients(model.network, model.init(seed), xs, targets)
-
-
-def validate(model: Model, params: Any, corpus: Corpus) -> float:
-    """Bits per character over the whole held-out text, in 64 streams."""
-    stream = streams(corpus.held_out, 64)
-    state = model.cell.initial_state(params.cell, (stream.shape[1],))
-    size = min(500, len(stream) - 1)
-    total = 0.0
-    count = windows(stream, size)
-    for i in range(count):
-        error, outcome = _evaluate(model, params, state, window(stream, size, i))
-        state, total = outcome.state, total + float(error)
-    return total / count / math.log(2)
-
-
-@partial(jax.jit, static_argnums=0)
-def _evaluate(model, params, state, batch):
-    return model.error(params, state, batch)
-
-
-@partial(jax.jit, static_argnums=(0, 3))
-def sample(model: Model, params: Any, key: jax.Array, length: int) -> jax.Array:
-    """Draw text from the model one folded step at a time, at temperature 1."""
-
-    def draw_one(carry, key):
-        state, symbol = carry
-        state = jaxrnn.step(model.cell, params.cell, state, model.encode(symbol))
-        symbol = jax.random.categorical(key, jaxrnn.readout(params.readout, state[0]))
-        return (state, symbol), symbol
-
-    start = (model.cell.initial_state(params.cell), jnp.zeros((), jnp.int32))
-    return jax.lax.scan(draw_one, start, jax.random.split(key, length))[1]
 
 
 class History(NamedTuple):
@@ -203,9 +115,7 @@ def train(
     begun, first = time.perf_counter(), int(state.step)
     with training_bar(console, model.name, config.steps, first) as bar:
         for i in range(first, config.steps):
-            if (
-                i % per_pass == 0 and i > 0
-            ):  # the streams begin again, so does the state
+            if i > 0 and i % per_pass == 0:  # the text begins again, and the state
                 state = state._replace(state=jax.tree.map(jnp.copy, rest))
             last = i + 1 == config.steps
             batch = window(stream, config.window, i % per_pass)
@@ -227,9 +137,16 @@ def train(
                 clipped=int(clip.clipped) / max(1, int(clip.seen)),
             )
     checkpoints.close()
-    seconds = time.perf_counter() - begun
+    figures = _figures(model, state, history, time.perf_counter() - begun)
+    return _local(state.params), history, figures
+
+
+def _figures(
+    model: Model, state: TrainState, history: History, seconds: float
+) -> dict[str, float]:
+    """What the summary tells of one model."""
     clip = optax.tree.get(state.optimizer, "ClipState")
-    figures = {
+    return {
         "parameters": model.size(),
         "hidden": model.hidden,
         "updates": int(state.optimizer.updates),
@@ -238,7 +155,6 @@ def train(
         "seconds": seconds,
         "held_out_bits": history.held_out[-1],
     }
-    return _local(state.params), history, figures
 
 
 def _mesh(batch: int) -> jax.sharding.Mesh | None:

@@ -35,3 +35,10 @@ def compile_fast():
     jax.config.update("jax_disable_most_optimizations", True)
     yield
     jax.config.update("jax_disable_most_optimizations", before)
+
+
+@pytest.fixture
+def optax_promotes():
+    """JAX's own rules: optax.adam raises a float to an int32, which strict forbids."""
+    with jax.numpy_dtype_promotion("standard"):
+        yield

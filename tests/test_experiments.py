@@ -14,18 +14,14 @@ import pytest
 from rich.console import Console
 
 import jaxrnn
-from experiments import agreement, benchmarks, char_lm
+from experiments import agreement, benchmarks, char_lm, char_model
 from experiments.peers import Peer
 from experiments.text import Corpus, ngram_bits, read_corpus, streams, window, windows
 
 TINY = {"hidden": 8, "steps": 6, "batch": 4, "window": 10, "sample": 30}
 
 
-@pytest.fixture(autouse=True)
-def optax_promotes():
-    # optax.adam raises a float to an int32, which strict promotion forbids.
-    with jax.numpy_dtype_promotion("standard"):
-        yield
+pytestmark = pytest.mark.usefixtures("optax_promotes")
 
 
 @pytest.fixture(scope="module")
@@ -92,21 +88,21 @@ def test_ngram_bits_equal_a_slow_count(text):
 
 
 def test_cells_of_equal_size_differ_by_less_than_a_percent():
-    lstm = char_lm.build_equal("lstm", 128, 84)
+    lstm = char_model.build_equal("lstm", 128, 84)
     for cell in ("elman", "gru"):
-        other = char_lm.build_equal(cell, 128, 84)
+        other = char_model.build_equal(cell, 128, 84)
         assert other.size() == pytest.approx(lstm.size(), rel=0.01)
 
 
 def test_validation_equals_one_pass_over_every_stream(text):
     corpus = read_corpus(text)
-    model = char_lm.build("gru", 5, len(corpus.symbols))
+    model = char_model.build("gru", 5, len(corpus.symbols))
     params = model.init(3)
     stream = streams(corpus.held_out, 64)
     error, _ = model.error(
         params, None, (jnp.asarray(stream[:-1]), jnp.asarray(stream[1:]))
     )
-    bits = char_lm.validate(model, params, corpus)
+    bits = char_model.validate(model, params, corpus)
     assert bits == pytest.approx(float(error) / math.log(2), rel=1e-5)
 
 
@@ -155,7 +151,7 @@ def test_wrong_options_are_refused_by_name(text, tmp_path, options, words):
 
 def test_manual_and_autodiff_training_agree(text, tmp_path):
     corpus = read_corpus(text)
-    model = char_lm.build("elman", 8, len(corpus.symbols))
+    model = char_model.build("elman", 8, len(corpus.symbols))
     bits = []
     for gradient in ("manual", "autodiff"):
         config = char_lm.Config(**TINY, gradient=gradient)
@@ -168,12 +164,12 @@ def test_manual_and_autodiff_training_agree(text, tmp_path):
 
 
 def test_a_sample_is_drawn_from_the_model():
-    model = char_lm.build("elman", 4, 3)
+    model = char_model.build("elman", 4, 3)
     params = jax.tree.map(jnp.zeros_like, model.init(0))
     # All weights zero but the readout's bias: symbols are independent draws from it.
     b_y = jnp.log(jnp.array([0.7, 0.2, 0.1]))
     params = params._replace(readout=params.readout._replace(b_y=b_y))
-    drawn = np.asarray(char_lm.sample(model, params, jax.random.key(0), 4000))
+    drawn = np.asarray(char_model.sample(model, params, jax.random.key(0), 4000))
     shares = np.bincount(drawn, minlength=3) / 4000
     # three standard deviations of a share of 0.7 in 4000: 0.022
     np.testing.assert_allclose(shares, [0.7, 0.2, 0.1], atol=0.022)

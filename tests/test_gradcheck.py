@@ -15,12 +15,7 @@ from jaxrnn.gradcheck import Comparison, GradientReport, _compare
 REFERENCES = ["reverse", "forward", "differences", "adjoint"]
 
 
-@pytest.fixture(autouse=True, scope="module")
-def compile_fast():
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
+pytestmark = pytest.mark.usefixtures("compile_fast")
 
 
 def draw_params(net):

@@ -18,19 +18,7 @@ from jaxrnn.optim import accumulate, clip_by_global_norm, flush, global_norm, re
 EPS = float(np.finfo(np.float32).eps)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def compile_fast():
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
-
-
-@pytest.fixture(autouse=True)
-def optax_promotes():
-    # optax.adam raises a float to an int32, which strict promotion forbids.
-    with jax.numpy_dtype_promotion("standard"):
-        yield
+pytestmark = pytest.mark.usefixtures("compile_fast", "optax_promotes")
 
 
 def tree_of(seed, size=1.0):
