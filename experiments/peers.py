@@ -26,7 +26,7 @@ class Peer(NamedTuple):
 
 def flax_linen(cell: str, hidden: int) -> Peer:
     """`flax.linen.RNN` over SimpleCell, OptimizedLSTMCell or GRUCell."""
-    import flax.linen as nn
+    import flax.linen as nn  # pyright: ignore[reportMissingImports]
 
     cells = {"elman": nn.SimpleCell, "lstm": nn.OptimizedLSTMCell, "gru": nn.GRUCell}
     layer = nn.RNN(cells[cell](hidden), time_major=True)
@@ -57,7 +57,7 @@ def flax_linen(cell: str, hidden: int) -> Peer:
 
 def equinox(cell: str, hidden: int) -> Peer | None:
     """`equinox.nn.LSTMCell` or `GRUCell`, mapped over the batch, under `lax.scan`."""
-    import equinox as eqx
+    import equinox as eqx  # pyright: ignore[reportMissingImports]
 
     if cell == "elman":
         return None
@@ -85,7 +85,7 @@ def equinox(cell: str, hidden: int) -> Peer | None:
 
 def haiku(cell: str, hidden: int) -> Peer | None:
     """`haiku.LSTM` under `haiku.dynamic_unroll`."""
-    import haiku as hk
+    import haiku as hk  # pyright: ignore[reportMissingImports]
 
     if cell != "lstm":
         return None
@@ -128,7 +128,7 @@ def torch_gradient(cell: str, params: Params, xs: Any, w: Any):
 
     The gradient comes as (w_ih, w_hh, b_ih) in torch's layout, one row a gate's unit.
     """
-    import torch
+    import torch  # pyright: ignore[reportMissingImports]
 
     modules = {"elman": torch.nn.RNN, "lstm": torch.nn.LSTM, "gru": torch.nn.GRU}
     d, wide = params.w_x.shape
