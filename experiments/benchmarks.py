@@ -126,8 +126,10 @@ class Problem(NamedTuple):
 
 
 def pose(cell: str, size: Size) -> Problem:
-    """Random parameters and data; a GRU's b_s acts on the candidate alone, as it does
-    in flax and equinox, so that the gradient has the same leaves everywhere."""
+    """Random data and fresh parameters.
+
+    Fresh biases are zero: a library with fewer of them holds the same weights.
+    """
     k_params, k_xs, k_w = jax.random.split(jax.random.key(0), 3)
     params = CELLS[cell]().init(k_params, size.d, size.h)
     xs = jax.random.normal(k_xs, (size.t, size.b, size.d))
