@@ -9,9 +9,10 @@ With g_t = ∂E_t/∂s_t the direct part of the cotangent, backward over time:
     ∂E/∂b    = Σ_t δz_t        ∂E/∂b_s = Σ_t δr_t     ∂E/∂x_t = δz_t W_xᵀ
 
 The coefficients of this linear recurrence are known once the forward pass is done.
-So the loop holds only what is truly sequential, the λ; a chunk's pre-activations are
-recomputed by two large products before it, and its weight gradients are two large
-products after it, accumulated in float32 or better.
+So the loop holds only what is truly sequential; its coefficients are made for a whole
+chunk before it, from what the forward pass stored or by computing it again, and the
+chunk's weight gradients are two large products after it, accumulated in float32 or
+better.
 
 Source: Werbos (1990), Proc. IEEE 78, 1550-1560; the seed's equations 48-60.
 """
@@ -24,13 +25,14 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from jaxrnn.cell import Cell, Params
-from jaxrnn.checks import check_alike, check_array, check_chunk, check_inputs
+from jaxrnn.checks import check_alike, check_array, check_inputs
+from jaxrnn.chunks import Plan, Store, make_plan, scan_chunks
 from jaxrnn.forward import (
-    chunk_or_default,
+    Trace,
     input_map,
     recurrent_map,
-    scan_chunks,
-    scan_states,
+    scan_cell,
+    unfold,
     vary_alike,
 )
 from jaxrnn.numerics import sum_dtype, widen
@@ -84,6 +86,7 @@ def bptt(
     *,
     final: Any = None,
     chunk_size: int | None = None,
+    store: Store | None = None,
 ) -> BPTT:
     """The hand-derived backward pass, called by hand: gradients, every δ_t and λ_t.
 
@@ -97,27 +100,24 @@ def bptt(
         cotangents: ∂E/∂hs [T, ..., H], or one such array or None for each part of
             the state; None if only the final state matters.
         final: ∂E/∂ the final state, parts [..., H]; zeros by default.
-        chunk_size: as in `unroll`.
+        chunk_size, store: as in `unroll`.
     Raises:  ValueError or TypeError, at trace time, as `unroll` does, and for
              cotangents of another shape or dtype than the states.
     Source:  Werbos (1990), Proc. IEEE 78, 1550-1560; the seed's equations 48-60.
     """
     xs, state = check_inputs(cell, params, xs, state)
-    check_chunk(chunk_size)
+    plan = make_plan(params, xs, chunk_size, store)
     cotangents = _per_part(cotangents, xs, state)
     if final is None:
         final = jax.tree.map(jnp.zeros_like, state)
     check_alike("final", final, state)
-    chunk = chunk_or_default(params, xs, chunk_size)
-    return _bptt(cell, chunk, *vary_alike(params, xs, state, cotangents, final))
+    return _bptt(cell, plan, *vary_alike(params, xs, state, cotangents, final))
 
 
 @partial(jax.jit, static_argnums=(0, 1))
-def _bptt(cell, chunk, params, xs, state, cotangents, final):
-    states, _ = scan_states(cell, params, xs, state, chunk)
-    return backward(
-        cell, params, xs, state, states, cotangents, final, chunk, keep=True
-    )
+def _bptt(cell, plan, params, xs, state, cotangents, final):
+    _, _, trace = unfold(cell, plan, params, xs, state)
+    return backward(cell, plan, params, xs, trace, cotangents, final, keep=True)
 
 
 def _per_part(cotangents: Any, xs: Array, state: Any) -> Any:
@@ -138,20 +138,19 @@ def _per_part(cotangents: Any, xs: Array, state: Any) -> Any:
 
 def backward(
     cell: Cell,
+    plan: Plan,
     params: Params,
     xs: Array,
-    state: Any,
-    states: Any,
+    trace: Trace,
     cotangents: Any,
     final: Any,
-    chunk: int,
     *,
     keep: bool,
 ) -> BPTT:
-    """The backward pass, given the states of the forward one.
+    """The backward pass, given what the forward one left.
 
     Args:
-        states: every state, parts [T, ..., H].
+        trace: from `unfold` with the same plan.
         cotangents: ∂E/∂states, parts [T, ..., H] or None where a part has none.
         final: ∂E/∂ the final state, parts [..., H].
         keep: whether to return δ and λ.
@@ -159,39 +158,38 @@ def backward(
     own = params.own
     w_s_t = params.w_s.T
 
-    def pullback(coefficients, adjoint):
-        d_z, d_r, adjoint_prev = cell.pullback(own, coefficients, adjoint)
-        # None says "the same as d_z", so that vmap and scan carry it once.
-        return d_z, None if d_r is d_z else d_r, adjoint_prev
-
     def one_step(carry, inputs):
         coefficients, direct = inputs
         # λ_t = g_t + carry_t
         adjoint = type(carry)(
             *(c if g is None else g + c for g, c in zip(direct, carry, strict=True))
         )
-        d_z, d_r, adjoint_prev = pullback(coefficients, adjoint)
-        d_r = d_z if d_r is None else d_r
+        d_z, d_r, adjoint_prev = cell.pullback(own, coefficients, adjoint)
         # carry_{t-1} = s̄_{t-1}, its h part plus δr_t W_sᵀ
-        return _add_to_h(adjoint_prev, d_r @ w_s_t), adjoint
+        carry = _add_to_h(adjoint_prev, d_r @ w_s_t)
+        # None says "the same as d_z", so that the scan stores it once.
+        d_r = None if d_r is d_z else d_r
+        return carry, (d_z, d_r, adjoint if keep or own is not None else None)
 
     def one_chunk(carry, start, steps):
         adjoint, sums = carry
-        xs, states, cotangents = steps
+        xs, states, kept, cotangents = steps
+        if plan.store == "borders":
+            _, (states, kept) = scan_cell(cell, plan, params, xs, start, keep=True)
         previous = jax.tree.map(
             lambda s0, s: jnp.concatenate([s0[None], s[:-1]])[: s.shape[0]],
             start,
             states,
         )
-        z = input_map(params, xs)
-        r = recurrent_map(params, previous[0])
-        coefficients = cell.linearize(own, z, r, previous, states)
+        z, r = input_map(params, xs), recurrent_map(params, previous[0])
+        if plan.store == "states":
+            _, kept = cell.gate(own, z, r, previous)
+        coefficients = cell.linearize(own, kept, previous, states)
         # Without the barrier XLA computes the coefficients again inside the loop.
         coefficients = lax.optimization_barrier(coefficients)
-        adjoint, adjoints = lax.scan(
+        adjoint, (d_z, d_r, adjoints) = lax.scan(
             one_step, adjoint, (coefficients, cotangents), reverse=True
         )
-        d_z, d_r, _ = jax.vmap(pullback)(coefficients, adjoints)
         d_r = d_z if d_r is None else d_r
         new = Params(
             w_x=outer_sum(xs, d_z),  # (60) Σ_t x_tᵀ δz_t
@@ -205,20 +203,14 @@ def backward(
         kept = (Deltas(d_z, d_r), adjoints) if keep else (None, None)
         return (adjoint, sums), (d_xs, *kept)
 
-    # The state before each chunk's first step.
-    starts = jax.tree.map(
-        lambda s0, s: jnp.concatenate([s0[None], s[chunk - 1 : -1 : chunk]]),
-        state,
-        states,
-    )
     sums = jax.tree.map(lambda p: jnp.zeros(p.shape, sum_dtype(p.dtype)), params)
     final, sums, _ = vary_alike(final, sums, xs)  # zeros made here do not vary yet
     (d_state, sums), (d_xs, deltas, adjoints) = scan_chunks(
         one_chunk,
         (final, sums),
-        (xs, states, cotangents),
-        chunk,
-        starts=starts,
+        (xs, trace.states, trace.kept, cotangents),
+        plan.chunk,
+        starts=trace.starts,
         reverse=True,
     )
     d_params = jax.tree.map(lambda p, g: g.astype(p.dtype), params, sums)
@@ -229,6 +221,6 @@ def _own_gradient(cell, own, z, r, previous, adjoints):
     """Σ_t of the gate map's own parameters' gradient, from all λ of a chunk at once."""
     if own is None:
         return None
-    _, pull = jax.vjp(lambda own: cell.gate(own, z, r, previous), own)
+    _, pull = jax.vjp(lambda own: cell.gate(own, z, r, previous)[0], own)
     (d_own,) = pull(adjoints)
     return jax.tree.map(widen, d_own)

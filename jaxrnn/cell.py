@@ -4,12 +4,14 @@ With state `s` (a NamedTuple whose first part is the exposed `h`):
 
     z_t = x_t W_x + b               input map: no recurrence
     r_t = h_{t-1} W_s (+ b_s)       recurrent map: the one product inside the loop
-    s_t = gate(own, z_t, r_t, s_{t-1})
+    s_t, k_t = gate(own, z_t, r_t, s_{t-1})
 
-A cell's derivative comes in two parts, so that the loop over time only multiplies:
+k_t is what the derivative needs and s_t does not hold, such as the gates' activations:
+stored, or computed again from the states, as memory allows. The derivative comes in
+two parts, so that the loop over time only multiplies:
 
-    c_t = linearize(own, z_t, r_t, s_{t-1}, s_t)       for a whole chunk of time at once
-    δz_t, δr_t, s̄_{t-1} = pullback(own, c_t, λ_t)      linear in λ_t = ∂E/∂s_t
+    c_t = linearize(own, k_t, s_{t-1}, s_t)         for a whole chunk of time at once
+    δz_t, δr_t, s̄_{t-1} = pullback(own, c_t, λ_t)   linear in λ_t = ∂E/∂s_t
 
 `own` holds the gate map's own parameters (peepholes, gains), None where it has none.
 All three act on the last axis: leading axes are equal and free.
@@ -49,8 +51,8 @@ class Cell(NamedTuple):
 
     init(key, input_size, hidden_size, *, bias=True, dtype=float32) -> Params
     initial_state(params, batch_shape=()) -> state
-    gate(own, z, r, state_prev) -> state
-    linearize(own, z, r, state_prev, state) -> coefficients
+    gate(own, z, r, state_prev) -> (state, kept)
+    linearize(own, kept, state_prev, state) -> coefficients
     pullback(own, coefficients, adjoint) -> (d_z, d_r, adjoint_prev)
     gates: G, how many pre-activations a unit has.
     """
@@ -137,18 +139,22 @@ def custom_cell(
     def initial_state(params, batch_shape=()):
         return zero_state(state, params, batch_shape)
 
+    def gate_and_inputs(own, z, r, state_prev):
+        return gate(own, z, r, state_prev), (z, r)
+
     # A vjp is a pytree whose leaves are its residuals. Mapped over time, it can be
     # sliced by a scan and called on one step; it holds the shapes of one step.
-    def linearize(own, z, r, state_prev, state):
+    def linearize(own, inputs, state_prev, state):
         del state
 
         def one_step(z, r, state_prev):
             return jax.vjp(lambda *args: gate(own, *args), z, r, state_prev)[1]
 
+        z, r = inputs
         return jax.vmap(one_step)(z, r, state_prev)
 
     def pullback(own, coefficients, adjoint):
         del own
         return coefficients(adjoint)
 
-    return Cell(init, initial_state, gate, linearize, pullback, gates)
+    return Cell(init, initial_state, gate_and_inputs, linearize, pullback, gates)

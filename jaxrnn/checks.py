@@ -98,8 +98,8 @@ def check_alike(name: str, value: Any, wanted: Any) -> None:
         check_array(label, given, leaf.shape, leaf.dtype)
 
 
-def check_chunk(chunk_size: int | None) -> None:
-    """Raise unless the chunk size is None or a positive integer."""
+def check_plan(chunk_size: int | None, store: str | None) -> None:
+    """Raise unless the chunk size is None or a positive integer, and store a name."""
     if chunk_size is not None and (
         isinstance(chunk_size, bool)
         or not isinstance(chunk_size, int)
@@ -107,4 +107,8 @@ def check_chunk(chunk_size: int | None) -> None:
     ):
         raise ValueError(
             f"chunk_size: expected a positive integer or None, got {chunk_size!r}"
+        )
+    if store not in (None, "activations", "states", "borders"):
+        raise ValueError(
+            f"store: expected 'activations', 'states', 'borders' or None, got {store!r}"
         )

@@ -1,8 +1,6 @@
-"""The forward pass: one transition, and a scan of it over time in chunks."""
+"""The forward pass: one transition, and a scan of it over time."""
 
-import math
-from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,11 +8,8 @@ from jax import Array, lax
 
 from jaxrnn.cell import Cell, Params
 from jaxrnn.checks import check_step
+from jaxrnn.chunks import Plan, scan_chunks
 from jaxrnn.numerics import add_bias
-
-# What a chunk's pre-activations may take. They are written once and read at once, so
-# that they should stay in the last-level cache.
-_CHUNK_BYTES = 4 * 2**20
 
 
 def input_map(params: Params, x: Array) -> Array:
@@ -37,79 +32,51 @@ def step(cell: Cell, params: Params, state: Any, x: Array) -> Any:
     """
     check_step(cell, params, state, x)
     r = recurrent_map(params, state[0])
-    return cell.gate(params.own, input_map(params, x), r, state)
+    return cell.gate(params.own, input_map(params, x), r, state)[0]
 
 
-def scan_states(
-    cell: Cell, params: Params, xs: Array, state: Any, chunk: int
-) -> tuple[Any, Any]:
-    """Unfold the cell: every state (parts [T, ..., H]) and the last one."""
+class Trace(NamedTuple):
+    """What the forward pass leaves for the backward one."""
+
+    starts: Any  # the state before each chunk's first step
+    states: Any  # every state, parts [T, ..., H], or None: computed again
+    kept: Any  # what every gate kept, [T, ...], or None: computed again
+
+
+def scan_cell(
+    cell: Cell, plan: Plan, params: Params, xs: Array, state: Any, *, keep: bool
+) -> tuple[Any, tuple[Any, Any]]:
+    """The loop over time: the last state, every state and what its gate kept."""
 
     def one_step(state, z):
-        state = cell.gate(params.own, z, recurrent_map(params, state[0]), state)
-        return state, state
+        z = z if plan.ahead else input_map(params, z)
+        state, kept = cell.gate(params.own, z, recurrent_map(params, state[0]), state)
+        return state, (state, kept if keep else None)
 
-    def one_chunk(state, _, xs):
-        return lax.scan(one_step, state, input_map(params, xs))
-
-    final, states = scan_chunks(one_chunk, state, xs, chunk)
-    return states, final
+    return lax.scan(one_step, state, input_map(params, xs) if plan.ahead else xs)
 
 
-def scan_chunks(
-    body: Callable[[Any, Any, Any], tuple[Any, Any]],
-    carry: Any,
-    steps: Any,
-    chunk: int,
-    *,
-    starts: Any = None,
-    reverse: bool = False,
-) -> tuple[Any, Any]:
-    """Scan `body(carry, start, chunk_of_steps) -> (carry, ys)` over chunks of time.
+def unfold(
+    cell: Cell, plan: Plan, params: Params, xs: Array, state: Any
+) -> tuple[Any, Any, Trace]:
+    """Run the cell: every state (parts [T, ..., H]), the last one, and the trace."""
+    if plan.store == "borders":
 
-    `steps` and ys have leading axis T, which the chunk need not divide: the last chunk
-    is then shorter. `starts`, if given, has one entry a chunk on its leading axis.
-    """
-    length = jax.tree.leaves(steps)[0].shape[0]
-    full, rest = divmod(length, chunk)
+        def one_chunk(state, _, xs):
+            final, (states, _) = scan_cell(cell, plan, params, xs, state, keep=False)
+            return final, (jax.tree.map(lambda s: s[None], state), states)
 
-    def run_full(carry):
-        folded = jax.tree.map(
-            lambda a: a[: full * chunk].reshape(full, chunk, *a.shape[1:]), steps
-        )
-        inputs = (jax.tree.map(lambda a: a[:full], starts), folded)
-        if full == 1:
-            return body(carry, *jax.tree.map(lambda a: a[0], inputs))
-        carry, ys = lax.scan(lambda c, i: body(c, *i), carry, inputs, reverse=reverse)
-        return carry, jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), ys)
+        final, (starts, states) = scan_chunks(one_chunk, state, xs, plan.chunk)
+        return states, final, Trace(starts, None, None)
 
-    def run_rest(carry):
-        tail = jax.tree.map(lambda a: a[full * chunk :], steps)
-        return body(carry, jax.tree.map(lambda a: a[-1], starts), tail)
-
-    # An empty sequence is one empty chunk, so that the outputs get their shapes.
-    runs = [run_full] * (full > 0) + [run_rest] * (rest > 0 or full == 0)
-    parts = []
-    for run in reversed(runs) if reverse else runs:
-        carry, ys = run(carry)
-        parts.append(ys)
-    if len(parts) == 1:
-        return carry, parts[0]
-    first, last = reversed(parts) if reverse else parts
-    return carry, jax.tree.map(lambda a, b: jnp.concatenate([a, b]), first, last)
-
-
-def chunk_or_default(params: Params, xs: Array, chunk_size: int | None) -> int:
-    """Steps a chunk: as asked, or what fits `_CHUNK_BYTES`, even where T allows it."""
-    length = max(1, xs.shape[0])
-    if chunk_size is not None:
-        return min(chunk_size, length)
-    rows = math.prod(xs.shape[1:-1])
-    step_bytes = max(1, rows * params.w_s.shape[1] * params.w_s.dtype.itemsize)
-    fits = max(1, _CHUNK_BYTES // step_bytes)
-    if length <= fits:
-        return length
-    return next((c for c in range(fits, fits // 2, -1) if length % c == 0), fits)
+    keep = plan.store == "activations"
+    final, (states, kept) = scan_cell(cell, plan, params, xs, state, keep=keep)
+    starts = jax.tree.map(
+        lambda s0, s: jnp.concatenate([s0[None], s[plan.chunk - 1 : -1 : plan.chunk]]),
+        state,
+        states,
+    )
+    return states, final, Trace(starts, states, kept)
 
 
 def vary_alike(*trees: Any) -> tuple[Any, ...]:

@@ -21,8 +21,9 @@ from jax import Array
 
 from jaxrnn.bptt import backward, outer_sum, row_sum
 from jaxrnn.cell import Cell, Params
-from jaxrnn.checks import check_chunk, check_inputs
-from jaxrnn.forward import chunk_or_default, scan_states, vary_alike
+from jaxrnn.checks import check_inputs
+from jaxrnn.chunks import Store, make_plan
+from jaxrnn.forward import unfold, vary_alike
 from jaxrnn.readout import (
     ReadoutParams,
     check_output,
@@ -45,12 +46,12 @@ class Network(NamedTuple):
 
     init(key, input_size, hidden_size, output_size, *, bias=True, dtype=float32)
         -> NetworkParams
-    apply(params, xs, state=None, *, gradient="manual", chunk_size=None)
+    apply(params, xs, state=None, *, gradient="manual", chunk_size=None, store=None)
         -> (ys [T, ..., O], final state)
     error(params, xs, targets, state=None, *, weights=None, gradient="manual",
-        chunk_size=None, return_state=False) -> E, or (E, final state)
-    gradients(params, xs, targets, state=None, *, weights=None, chunk_size=None)
-        -> (E, NetworkParams), equations 58-60 by hand
+        chunk_size=None, store=None, return_state=False) -> E, or (E, final state)
+    gradients(params, xs, targets, state=None, *, weights=None, chunk_size=None,
+        store=None) -> (E, NetworkParams), equations 58-60 by hand
     """
 
     init: Callable[..., NetworkParams]
@@ -154,10 +155,10 @@ def network(cell: Cell, error: str = "squared", output: str | None = None) -> Ne
         *,
         gradient: Gradient = "manual",
         chunk_size: int | None = None,
+        store: Store | None = None,
     ):
-        hs, final = unroll(
-            cell, params.cell, xs, state, gradient=gradient, chunk_size=chunk_size
-        )
+        options = {"gradient": gradient, "chunk_size": chunk_size, "store": store}
+        hs, final = unroll(cell, params.cell, xs, state, **options)
         return readout(params.readout, hs, output), final
 
     def mean_error(ys, targets, weights):
@@ -171,15 +172,21 @@ def network(cell: Cell, error: str = "squared", output: str | None = None) -> Ne
         value = mean_error(ys, targets, weights)
         return (value, final) if return_state else value
 
-    @partial(jax.jit, static_argnames="chunk_size")
+    @partial(jax.jit, static_argnames=("chunk_size", "store"))
     def gradients(
-        params, xs, targets, state=None, *, weights=None, chunk_size: int | None = None
+        params,
+        xs,
+        targets,
+        state=None,
+        *,
+        weights=None,
+        chunk_size: int | None = None,
+        store: Store | None = None,
     ):
         xs, state = check_inputs(cell, params.cell, xs, state)
-        check_chunk(chunk_size)
-        chunk = chunk_or_default(params.cell, xs, chunk_size)
+        plan = make_plan(params.cell, xs, chunk_size, store)
         params, xs, state = vary_alike(params, xs, state)
-        states, final = scan_states(cell, params.cell, xs, state, chunk)  # (56)
+        states, final, trace = unfold(cell, plan, params.cell, xs, state)  # (56)
         hs = states[0]
         ys = readout(params.readout, hs, output)  # (57)
         value = mean_error(ys, targets, weights)
@@ -195,9 +202,7 @@ def network(cell: Cell, error: str = "squared", output: str | None = None) -> Ne
         # (59) and (60), from every step to all steps before it
         direct = type(states)(d_hs, *[None] * (len(states) - 1))
         no_final = jax.tree.map(jnp.zeros_like, final)
-        d = backward(
-            cell, params.cell, xs, state, states, direct, no_final, chunk, keep=False
-        )
+        d = backward(cell, plan, params.cell, xs, trace, direct, no_final, keep=False)
         return value, NetworkParams(d.params, d_readout)
 
     return Network(init, apply, error_of, gradients)

@@ -8,8 +8,9 @@ from jax import Array
 
 from jaxrnn.bptt import backward
 from jaxrnn.cell import Cell, Params
-from jaxrnn.checks import check_chunk, check_inputs
-from jaxrnn.forward import chunk_or_default, scan_states, vary_alike
+from jaxrnn.checks import check_inputs
+from jaxrnn.chunks import Store, make_plan
+from jaxrnn.forward import unfold, vary_alike
 
 Gradient = Literal["manual", "autodiff"]
 
@@ -22,6 +23,7 @@ def unroll(
     *,
     gradient: Gradient = "manual",
     chunk_size: int | None = None,
+    store: Store | None = None,
     return_states: bool = False,
 ) -> tuple[Any, Any]:
     """Run the cell over a sequence, compiled; the unfolded model.
@@ -35,43 +37,49 @@ def unroll(
         gradient: "manual", the hand-derived BPTT of `jaxrnn.bptt` (reverse mode; it
             can be differentiated again, in both modes), or "autodiff", JAX's own, for
             comparison and forward mode. Both give the same outputs to the bit.
-        chunk_size: steps whose pre-activations are in memory at once; by default what
-            fits a few MiB. It need not divide T, and changes no result but rounding.
+        chunk_size: steps that the backward pass linearises at once; by default about
+            1000 rows of steps times batch. It need not divide T, and changes no
+            result but rounding.
+        store: what every step leaves for the backward pass: "activations", all that
+            it needs; "states", from which a chunk's activations are computed again by
+            two large products; "borders", the state before each chunk, from which the
+            chunk is run again: with `chunk_size` near √T, what is stored grows with √T
+            instead of T. By default the first for wide layers (D + H of 192 or more),
+            the second for narrow ones.
         return_states: return every part of every state in place of `hs`.
     Raises:  ValueError or TypeError, at trace time, for a wrong rank, feature size,
              dtype, state or option.
     Edge:    T = 0 gives empty outputs, the initial state and zero gradients.
     """
     xs, state = check_inputs(cell, params, xs, state)
-    check_chunk(chunk_size)
+    plan = make_plan(params, xs, chunk_size, store)
     if gradient not in ("manual", "autodiff"):
         raise ValueError(f"gradient: expected 'manual' or 'autodiff', got {gradient!r}")
     run = _manual if gradient == "manual" else _autodiff
-    chunk = chunk_or_default(params, xs, chunk_size)
     inputs = vary_alike(params, xs, state)
-    return _compiled(run, cell, chunk, return_states, *inputs)
+    return _compiled(run, cell, plan, return_states, *inputs)
 
 
-def _autodiff(cell, chunk, return_states, params, xs, state):
-    states, final = scan_states(cell, params, xs, state, chunk)
+def _autodiff(cell, plan, return_states, params, xs, state):
+    states, final, _ = unfold(cell, plan, params, xs, state)
     return states if return_states else states[0], final
 
 
 _manual = jax.custom_vjp(_autodiff, nondiff_argnums=(0, 1, 2))
 
 
-def _manual_forward(cell, chunk, return_states, params, xs, state):
-    states, final = scan_states(cell, params, xs, state, chunk)
+def _manual_forward(cell, plan, return_states, params, xs, state):
+    states, final, trace = unfold(cell, plan, params, xs, state)
     out = states if return_states else states[0]
-    return (out, final), (params, xs, state, states)
+    return (out, final), (params, xs, trace)
 
 
-def _manual_backward(cell, chunk, return_states, residuals, cotangents):
-    params, xs, state, states = residuals
+def _manual_backward(cell, plan, return_states, residuals, cotangents):
+    params, xs, trace = residuals
     direct, final = cotangents
     if not return_states:
-        direct = type(states)(direct, *[None] * (len(states) - 1))
-    d = backward(cell, params, xs, state, states, direct, final, chunk, keep=False)
+        direct = type(final)(direct, *[None] * (len(final) - 1))
+    d = backward(cell, plan, params, xs, trace, direct, final, keep=False)
     return d.params, d.xs, d.state
 
 

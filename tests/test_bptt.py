@@ -15,24 +15,21 @@ from jax.flatten_util import ravel_pytree
 from jax.sharding import Mesh, PartitionSpec
 from table import CELLS, PARTS, Case, assert_alike, cells, draw, relative_errors
 
-from jaxrnn import Params, bptt, elman, lstm, unroll
+from jaxrnn import Params, bptt, elman, gru, lstm, unroll
 
 pytestmark = pytest.mark.usefixtures("compile_fast", "x64")
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2))
-def pull_both(cell, chunk, return_states, case):
+@partial(jax.jit, static_argnums=(0, 1, 2, 3))
+def pull_both(cell, chunk, store, return_states, case):
     """∂E/∂ (params, xs, state), by hand and by JAX, for given cotangents."""
 
-    def pull(gradient):
-        # JAX's own needs no chunks here; that they change no output is test_unroll's.
-        chunk_size = chunk if gradient == "manual" else None
-        options = {"gradient": gradient, "chunk_size": chunk_size}
+    def pull(**options):
         run = partial(unroll, cell, return_states=return_states, **options)
         direct = case.d_states if return_states else case.d_states[0]
         return jax.vjp(run, *case.inputs)[1]((direct, case.d_final))
 
-    return pull("manual"), pull("autodiff")
+    return pull(chunk_size=chunk, store=store), pull(gradient="autodiff")
 
 
 def pull_oracle(name: str, case: Case):
@@ -47,15 +44,19 @@ def h_only(case: Case) -> Case:
     return case._replace(d_states=type(case.state)(h, *hidden))
 
 
-# bias, batch, steps, chunk_size, return_states: chunks that divide T, that do not, and
-# the default
+# bias, batch, steps, chunk_size, store, return_states: chunks that divide T, that do
+# not, and the default
 CONFIGS = {
-    "remainder": (True, (2,), 7, 3, True),
-    "no-bias-no-batch": (False, (), 5, None, False),
-    "two-batch-axes": (True, (2, 1), 6, 2, False),
+    "remainder": (True, (2,), 7, 3, "states", True),
+    "activations": (True, (2,), 7, 3, "activations", True),
+    "borders": (True, (2,), 7, 3, "borders", True),
+    "no-bias-no-batch": (False, (), 5, None, None, False),
+    "two-batch-axes": (True, (2, 1), 6, 2, "borders", False),
 }
 CELLS_OF = {
     "remainder": list(CELLS),
+    "activations": ["elman-sin", "lstm", "gru", "custom", "peephole"],
+    "borders": ["elman-tanh", "elman-sin", "lstm", "gru", "custom", "peephole"],
     "no-bias-no-batch": ["elman-tanh", "lstm", "gru", "peephole"],
     "two-batch-axes": ["elman-tanh", "gru"],
 }
@@ -68,11 +69,11 @@ PULLS = [
 
 @pytest.mark.parametrize("name, config", PULLS)
 def test_59_60_manual_gradient_equals_autodiff_and_the_numpy_loop(name, config):
-    bias, batch, steps, chunk, return_states = CONFIGS[config]
+    bias, batch, steps, chunk, store, return_states = CONFIGS[config]
     case = draw(CELLS[name], steps=steps, batch=batch, bias=bias)
     if not return_states:
         case = h_only(case)
-    manual, autodiff = pull_both(CELLS[name], chunk, return_states, case)
+    manual, autodiff = pull_both(CELLS[name], chunk, store, return_states, case)
     assert_alike(manual, autodiff, 1e-10)
     if name in oracles.ORACLES:
         assert_alike(manual, pull_oracle(name, case), 1e-10)
@@ -95,6 +96,39 @@ def test_the_chunk_size_changes_no_gradient():
         return [gap(pull(chunk_size=chunk), whole) for chunk in (1, 4, 9)]
 
     assert max(errors(case)) < 1e-13
+
+
+@pytest.mark.parametrize("chunk", [2, 9])
+def test_what_is_stored_changes_no_gradient_called_by_hand(chunk):
+    case = draw(gru(), steps=5)
+
+    @jax.jit
+    def errors(case):
+        pull = partial(bptt, gru(), *case.inputs, case.d_states, final=case.d_final)
+        whole = pull()
+        stores = ("activations", "states", "borders")
+        return [gap(pull(chunk_size=chunk, store=s), whole) for s in stores]
+
+    assert max(errors(case)) < 1e-13
+
+
+def test_stored_memory_is_what_each_choice_says():
+    steps, rows, units = 64, 2, 3
+    case = draw(lstm(), steps=steps, batch=(rows,))
+
+    def stored(**options):
+        run = partial(unroll, lstm(), **options)
+        pull = jax.eval_shape(lambda *inputs: jax.vjp(run, *inputs)[1], *case.inputs)
+        return sum(a.size for a in jax.tree.leaves(pull))
+
+    given = sum(a.size for a in jax.tree.leaves((case.params, case.xs)))
+    one = rows * units  # an array of a step; an LSTM has h and c, and keeps four gates
+    borders = 8 * 2 * one
+    assert stored(chunk_size=8, store="borders") == given + borders
+    assert stored(chunk_size=8, store="states") == given + borders + steps * 2 * one
+    assert stored(chunk_size=8, store="activations") == (
+        given + borders + steps * (2 + 4) * one
+    )
 
 
 @cells("elman-tanh", "lstm", "gru", "peephole")
@@ -152,7 +186,7 @@ def test_adjoints_and_deltas_are_gradients_of_perturbations(name):
         for t in range(4):
             z = xs[t] @ params.w_x + b + by["z"][t]
             r = state[0] @ params.w_s + b_s + by["r"][t]
-            state = cell.gate(params.own, z, r, state)
+            state, _ = cell.gate(params.own, z, r, state)
             state = jax.tree.map(lambda s, p, t=t: s + p[t], state, by["state"])
             direct = jax.tree.map(lambda d, t=t: d[t], case.d_states)
             total += sum(map(jnp.vdot, state, direct))
@@ -271,8 +305,8 @@ def flipped_sign(cell):
 
 
 def previous_state_off_by_one(cell):
-    def linearize(own, z, r, state_prev, state):
-        return cell.linearize(own, z, r, state, state)
+    def linearize(own, kept, state_prev, state):
+        return cell.linearize(own, kept, state, state)
 
     return cell._replace(linearize=linearize)
 

@@ -71,7 +71,7 @@ def test_shapes_dtypes_and_structure_are_stable(name, dtype, bias, x64):
 def test_a_low_precision_gate_is_the_float32_gate_to_rounding(name, dtype):
     cell, (own, z, r, state, _) = CELLS[name], one_step(name, np.float32)
     low = jax.tree.map(lambda a: jnp.asarray(a, dtype), (own, z, r, state))
-    gate = jax.jit(cell.gate)
+    gate = jax.jit(lambda *args: cell.gate(*args)[0])
     ours = gate(*low)
     wide = gate(*jax.tree.map(lambda a: a.astype(jnp.float32), low))
     assert all(a.dtype == dtype for a in ours)
@@ -152,8 +152,8 @@ def one_step(name, dtype=np.float64):
 
 def gate_derivatives(cell, own, z, r, state_prev, adjoint):
     """∂/∂z, ∂/∂r, ∂/∂state_prev as the cell has them, and by `jax.vjp` of its gate."""
-    state, pull = jax.vjp(partial(cell.gate, own), z, r, state_prev)
-    coefficients = cell.linearize(own, z, r, state_prev, state)
+    state, pull, kept = jax.vjp(partial(cell.gate, own), z, r, state_prev, has_aux=True)
+    coefficients = cell.linearize(own, kept, state_prev, state)
     # As in the backward pass: linearised for all steps, pulled back for one.
     ours = jax.vmap(partial(cell.pullback, own))(coefficients, adjoint)
     return ours, pull(adjoint)
@@ -170,11 +170,12 @@ def test_the_hand_derived_pullback_equals_the_gates_vjp(name, x64):
 @pytest.mark.parametrize("name", ["elman-tanh", "lstm", "gru"])
 def test_control_a_pullback_of_another_gate_differs(name, x64):
     own, z, r, state, adjoint = one_step(name)
-    other = CELLS[name]._replace(
-        linearize=lambda own, z, r, state_prev, state: CELLS[name].linearize(
-            own, 1.1 * z, r, state_prev, CELLS[name].gate(own, 1.1 * z, r, state_prev)
-        )
-    )
+    elsewhere, kept = CELLS[name].gate(own, 1.1 * z, r, state)
+
+    def linearize(own, _, state_prev, after):
+        return CELLS[name].linearize(own, kept, state_prev, elsewhere)
+
+    other = CELLS[name]._replace(linearize=linearize)
     ours, theirs = jax.jit(partial(gate_derivatives, other))(own, z, r, state, adjoint)
     assert all(
         error > 1e-3 for error in list(relative_errors(ours, theirs).values())[:2]
@@ -187,8 +188,8 @@ def test_the_pullback_is_linear_in_the_adjoint(name, x64):
 
     @jax.jit
     def pulled(adjoint):
-        after = cell.gate(own, z, r, state)
-        coefficients = cell.linearize(own, z, r, state, after)
+        after, kept = cell.gate(own, z, r, state)
+        coefficients = cell.linearize(own, kept, state, after)
         return jax.vmap(partial(cell.pullback, own))(coefficients, adjoint)
 
     tripled = pulled(jax.tree.map(lambda a: 3 * a, adjoint))
@@ -197,8 +198,8 @@ def test_the_pullback_is_linear_in_the_adjoint(name, x64):
 
 def test_relus_slope_at_zero_is_jaxs(x64):
     zero = np.zeros((1, 2))
-    state = elman("relu").gate(None, zero, zero, None)
-    slope = elman("relu").linearize(None, zero, zero, None, state)
+    state, kept = elman("relu").gate(None, zero, zero, None)
+    slope = elman("relu").linearize(None, kept, None, state)
     np.testing.assert_array_equal(slope, jax.vmap(jax.grad(jax.nn.relu))(zero[0])[None])
 
 

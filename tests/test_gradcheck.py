@@ -118,8 +118,8 @@ def with_pullback(cell, change):
 def with_linearize(cell, change):
     """The cell, its linearize's (state_prev, state) changed."""
 
-    def linearize(own, z, r, state_prev, state):
-        return cell.linearize(own, z, r, *change(state_prev, state))
+    def linearize(own, kept, state_prev, state):
+        return cell.linearize(own, kept, *change(state_prev, state))
 
     return cell._replace(linearize=linearize)
 

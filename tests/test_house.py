@@ -16,19 +16,20 @@ FLOORS = {
     "numerics": 0,
     "cell": 0,
     "checks": 1,
-    "forward": 2,
-    "bptt": 3,
-    "unroll": 4,
-    "cells.elman": 5,
-    "cells.gru": 5,
-    "cells.lstm": 5,
-    "cells": 6,
-    "readout": 7,
-    "network": 8,
-    "gradcheck": 9,
-    "optim": 10,
-    "training": 11,
-    "": 12,  # jaxrnn/__init__.py
+    "chunks": 2,
+    "forward": 3,
+    "bptt": 4,
+    "unroll": 5,
+    "cells.elman": 6,
+    "cells.gru": 6,
+    "cells.lstm": 6,
+    "cells": 7,
+    "readout": 8,
+    "network": 9,
+    "gradcheck": 10,
+    "optim": 11,
+    "training": 12,
+    "": 13,  # jaxrnn/__init__.py
 }
 CORE = {"jax", "jaxlib", "optax", "chex", "numpy"}
 LONGEST_FILE, LONGEST_FUNCTION = 300, 60

@@ -14,6 +14,8 @@ from table import CELLS, assert_alike, assert_equal, cells, draw, each_cell
 from jaxrnn import custom_cell, elman, gru, lstm, step, unroll
 from jaxrnn.cell import State
 from jaxrnn.cells import ElmanState, GRUState, LSTMState
+from jaxrnn.chunks import Plan
+from jaxrnn.forward import unfold
 
 
 def all_states(cell, params, xs, state=None, **options):
@@ -89,9 +91,7 @@ def test_autodiff_and_manual_give_the_same_bits_inside_jit_and_with_chunks():
 @example(split=1, name="elman-tanh")
 def test_pieces_equal_the_whole_to_the_bit(split, name):
     case = draw(CELLS[name], steps=6, dtype=np.float32)
-    # chunk_size=1: each step's product has the same shape however long its piece, so
-    # that nothing but the carried state could differ.
-    run = partial(all_states, CELLS[name], case.params, chunk_size=1)
+    run = partial(all_states, CELLS[name], case.params)
     whole, final = run(case.xs, case.state)
     first, between = run(case.xs[:split], case.state)
     second, end = run(case.xs[split:], between)
@@ -149,11 +149,26 @@ def test_the_chunk_size_changes_no_output(x64):
 
     @jax.jit
     def runs(*inputs):  # that divide T or not, one, all, and more than there are
-        return [all_states(gru(), *inputs, chunk_size=c) for c in (None, 1, 3, 4, 9)]
+        run = partial(all_states, gru(), *inputs, store="borders")
+        return [run(chunk_size=c) for c in (None, 1, 3, 4, 9)]
 
     whole, *others = runs(*case.inputs)
     for other in others:
         assert_alike(other, whole, 1e-13)
+
+
+@cells("elman-tanh", "gru", "peephole")
+def test_an_input_map_ahead_of_the_loop_changes_no_output(name, x64):
+    # Off a CPU the product runs ahead; here, both ways are run.
+    case = draw(CELLS[name], steps=6)
+
+    @jax.jit
+    def run(*inputs):
+        plans = (Plan(2, "states", ahead) for ahead in (True, False))
+        return [unfold(CELLS[name], plan, *inputs) for plan in plans]
+
+    ahead, inside = run(*case.inputs)
+    assert_alike(ahead, inside, 1e-13)
 
 
 @cells("elman-tanh", "lstm", "peephole")
@@ -329,6 +344,7 @@ def wrong(error, *words, **arguments):
         wrong(ValueError, "chunk_size: expected a positive integer", chunk_size=0),
         wrong(ValueError, "chunk_size: expected", "got 2.0", chunk_size=2.0),
         wrong(ValueError, "chunk_size: expected", "got True", chunk_size=True),
+        wrong(ValueError, "store: expected 'activations'", "got 'all'", store="all"),
         wrong(
             ValueError,
             "gradient: expected 'manual' or 'autodiff', got 'auto'",

@@ -8,7 +8,7 @@ Source: Elman (1990), "Finding Structure in Time", Cognitive Science 14, 179-211
 
 from collections.abc import Callable
 from functools import lru_cache, partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +25,8 @@ class ElmanState(NamedTuple):
 
 class _Activation(NamedTuple):
     phi: Callable[[Array], Array]  # Φ(a)
-    slope: Callable[[Array, Array], Array]  # Φ'(a), given a and s = Φ(a)
+    slope: Callable[[Any, Array], Array]  # Φ'(a), given what is kept and s = Φ(a)
+    keep: Callable[[Array], Any] = lambda a: None  # of a: nothing, where s tells all
 
 
 def _identity(a: Array) -> Array:
@@ -33,10 +34,10 @@ def _identity(a: Array) -> Array:
 
 
 _ACTIVATIONS = {
-    "tanh": _Activation(jnp.tanh, lambda a, s: 1 - s * s),
-    "relu": _Activation(jax.nn.relu, lambda a, s: (s > 0).astype(s.dtype)),
-    "sigmoid": _Activation(jax.nn.sigmoid, lambda a, s: s * (1 - s)),
-    "identity": _Activation(_identity, lambda a, s: jnp.ones_like(s)),
+    "tanh": _Activation(jnp.tanh, lambda _, s: 1 - s * s),
+    "relu": _Activation(jax.nn.relu, lambda _, s: (s > 0).astype(s.dtype)),
+    "sigmoid": _Activation(jax.nn.sigmoid, lambda _, s: s * (1 - s)),
+    "identity": _Activation(_identity, lambda _, s: jnp.ones_like(s)),
 }
 
 
@@ -46,7 +47,7 @@ def _activation(activation: str | Callable[[Array], Array]) -> _Activation:
         def slope(a, s):
             return jax.jvp(activation, (a,), (jnp.ones_like(a),))[1]
 
-        return _Activation(activation, slope)
+        return _Activation(activation, slope, keep=_identity)
     if activation not in _ACTIVATIONS:
         raise ValueError(
             f"activation: expected one of {sorted(_ACTIVATIONS)} or a callable, "
@@ -65,15 +66,16 @@ def elman(activation: str | Callable[[Array], Array] = "tanh") -> Cell:
     Raises:  ValueError if the name is unknown.
     Source:  Elman (1990), p. 179; the seed's equations 56 and 58-60.
     """
-    phi, slope = _activation(activation)
+    phi, slope, keep = _activation(activation)
 
     def gate(own, z, r, state_prev):
         del own, state_prev
-        return ElmanState(phi(z + r))  # (56) s_t = Φ(x_t W_x + s_{t-1} W_s)
+        a = z + r
+        return ElmanState(phi(a)), keep(a)  # (56) s_t = Φ(x_t W_x + s_{t-1} W_s)
 
-    def linearize(own, z, r, state_prev, state):
+    def linearize(own, kept, state_prev, state):
         del own, state_prev
-        return slope(z + r, state.s)  # c_t = Φ'(a_t)
+        return slope(kept, state.s)  # c_t = Φ'(a_t)
 
     def pullback(own, phi_slope, adjoint):
         del own

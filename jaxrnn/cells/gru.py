@@ -16,7 +16,7 @@ from functools import lru_cache, partial
 from typing import NamedTuple
 
 import jax.numpy as jnp
-from jax import Array, lax
+from jax import Array
 
 from jaxrnn.cell import Cell, init_params, zero_state
 
@@ -27,21 +27,32 @@ class GRUState(NamedTuple):
     h: Array
 
 
-def _gates(z: Array, r: Array) -> tuple[Array, Array, Array, Array]:
-    """Reset ρ, update u, candidate n, and r_n, the product that ρ scales."""
+class _Gates(NamedTuple):
+    reset: Array  # ρ
+    update: Array  # u
+    n: Array
+    r_n: Array  # the product that ρ scales
+
+
+def _gates(z: Array, r: Array) -> _Gates:
     z_n = jnp.split(z, 3, axis=-1)[2]
     r_n = jnp.split(r, 3, axis=-1)[2]
     both = z.shape[-1] // 3 * 2
-    # σ(a) = ½ tanh(a/2) + ½: one wide tanh, held together (see lstm.py).
-    t = lax.optimization_barrier(jnp.tanh((z[..., :both] + r[..., :both]) * 0.5))
+    # σ(a) = ½ tanh(a/2) + ½: one wide tanh.
+    t = jnp.tanh((z[..., :both] + r[..., :both]) * 0.5)
     reset, update = jnp.split(0.5 * t + 0.5, 2, axis=-1)
-    return reset, update, jnp.tanh(z_n + reset * r_n), r_n
+    return _Gates(reset, update, jnp.tanh(z_n + reset * r_n), r_n)
 
 
 def _gate(own, z, r, state_prev):
     del own
-    _, update, n, _ = _gates(z, r)
-    return GRUState(n + update * (state_prev.h - n))
+    kept = _gates(z, r)
+    # XLA's CPU backend would put the whole gate into one kernel and, since that reads
+    # the pre-activations at three offsets, compute the tanhs there one by one. It
+    # writes a concatenation out, which keeps n's kernel apart, and both vectorised.
+    beside = jnp.stack([kept.n, state_prev.h], axis=-2).reshape(*kept.n.shape[:-1], -1)
+    n, h_prev = jnp.split(beside, 2, axis=-1)
+    return GRUState(n + kept.update * (h_prev - n)), kept
 
 
 class _Coefficients(NamedTuple):
@@ -50,9 +61,9 @@ class _Coefficients(NamedTuple):
     update: Array  # ∂h_t/∂h_{t-1} beside the product
 
 
-def _linearize(own, z, r, state_prev, state):
+def _linearize(own, kept, state_prev, state):
     del own, state
-    reset, update, n, r_n = _gates(z, r)
+    reset, update, n, r_n = kept
     to_n = (1 - update) * (1 - n * n)  # ∂h/∂a_n
     to_u = (state_prev.h - n) * update * (1 - update)  # ∂h/∂a_u
     to_reset = to_n * r_n * reset * (1 - reset)  # ∂h/∂a_ρ, through a_n = z_n + ρ r_n

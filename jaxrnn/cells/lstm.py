@@ -36,19 +36,20 @@ def _wide(values: list[float], like: Array) -> Array:
     return jnp.asarray(row.reshape((1,) * (like.ndim - 1) + row.shape), like.dtype)
 
 
-def _squash(z: Array, r: Array) -> tuple[Array, list[Array]]:
-    """The wide tanh t of [a_i/2, a_f/2, a_g, a_o/2], and the gates [i, f, g, o]."""
-    a = z + r
-    t = lax.optimization_barrier(jnp.tanh(a * _wide([0.5, 0.5, 1.0, 0.5], a)))
+def _split(t: Array) -> tuple[Array, ...]:
+    """The gates i, f, g, o of the wide tanh."""
     t_i, t_f, g, t_o = jnp.split(t, 4, axis=-1)
-    return t, [0.5 * t_i + 0.5, 0.5 * t_f + 0.5, g, 0.5 * t_o + 0.5]
+    return 0.5 * t_i + 0.5, 0.5 * t_f + 0.5, g, 0.5 * t_o + 0.5
 
 
 def _gate(own, z, r, state_prev):
     del own
-    _, (i, f, g, o) = _squash(z, r)
+    a = z + r
+    # The wide tanh t of [a_i/2, a_f/2, a_g, a_o/2]
+    t = lax.optimization_barrier(jnp.tanh(a * _wide([0.5, 0.5, 1.0, 0.5], a)))
+    i, f, g, o = _split(t)
     c = f * state_prev.c + i * g
-    return LSTMState(o * jnp.tanh(c), c)
+    return LSTMState(o * jnp.tanh(c), c), t
 
 
 class _Coefficients(NamedTuple):
@@ -57,9 +58,9 @@ class _Coefficients(NamedTuple):
     c_to_c: Array  # ∂c_t/∂c_{t-1}
 
 
-def _linearize(own, z, r, state_prev, state):
+def _linearize(own, t, state_prev, state):
     del own
-    t, (i, f, g, o) = _squash(z, r)
+    i, f, g, o = _split(t)
     tanh_c = jnp.tanh(state.c)
     # σ' = σ(1-σ) = ¼(1-t²) where σ = ½t + ½; tanh' = 1-t².
     own_slope = (1 - t * t) * _wide([0.25, 0.25, 1.0, 0.25], t)

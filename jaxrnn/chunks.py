@@ -1,0 +1,94 @@
+"""How a run over time is cut up: steps a chunk, and what is stored of each."""
+
+import math
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+from jaxrnn.cell import Params
+from jaxrnn.checks import check_plan
+
+Store = Literal["activations", "states", "borders"]
+
+# Rows (steps times batch) of a chunk: enough for its weight products to run at full
+# speed, few enough for its coefficients to stay in the cache.
+_CHUNK_ROWS = 1024
+
+# Layers of D + H from here on store their activations: to compute one again would take
+# D + H multiplications, more time than to write and read it.
+_WIDE = 192
+
+
+class Plan(NamedTuple):
+    """Static choices of a run."""
+
+    chunk: int  # steps of the backward pass that are linearised at once
+    store: Store  # what every step leaves for the backward pass
+    ahead: bool  # whether the input map runs for all steps before the loop, or in it
+
+
+def make_plan(
+    params: Params, xs: Array, chunk_size: int | None, store: Store | None
+) -> Plan:
+    """As asked, or as the sizes suggest; even chunks where T allows it."""
+    check_plan(chunk_size, store)
+    # In a loop on a CPU, the input's product costs no more than ahead of it, and the
+    # memory of [T, ..., G·H] is spared; elsewhere, a small product more is what costs.
+    ahead = jax.default_backend() != "cpu"
+    if store is None:
+        wide = sum(params.w_x.shape[:1] + params.w_s.shape[:1]) >= _WIDE
+        store = "activations" if wide else "states"
+    length = max(1, xs.shape[0])
+    if chunk_size is not None:
+        return Plan(min(chunk_size, length), store, ahead)
+    fits = max(1, _CHUNK_ROWS // max(1, math.prod(xs.shape[1:-1])))
+    if length <= fits:
+        return Plan(length, store, ahead)
+    even = (c for c in range(fits, fits // 2, -1) if length % c == 0)
+    return Plan(next(even, fits), store, ahead)
+
+
+def scan_chunks(
+    body: Callable[[Any, Any, Any], tuple[Any, Any]],
+    carry: Any,
+    steps: Any,
+    chunk: int,
+    *,
+    starts: Any = None,
+    reverse: bool = False,
+) -> tuple[Any, Any]:
+    """Scan `body(carry, start, chunk_of_steps) -> (carry, ys)` over chunks of time.
+
+    `steps` and ys have leading axis T, which the chunk need not divide: the last chunk
+    is then shorter. `starts`, if given, has one entry a chunk on its leading axis.
+    """
+    length = jax.tree.leaves(steps)[0].shape[0]
+    full, rest = divmod(length, chunk)
+
+    def run_full(carry):
+        folded = jax.tree.map(
+            lambda a: a[: full * chunk].reshape(full, chunk, *a.shape[1:]), steps
+        )
+        inputs = (jax.tree.map(lambda a: a[:full], starts), folded)
+        if full == 1:
+            return body(carry, *jax.tree.map(lambda a: a[0], inputs))
+        carry, ys = lax.scan(lambda c, i: body(c, *i), carry, inputs, reverse=reverse)
+        return carry, jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), ys)
+
+    def run_rest(carry):
+        tail = jax.tree.map(lambda a: a[full * chunk :], steps)
+        return body(carry, jax.tree.map(lambda a: a[-1], starts), tail)
+
+    # An empty sequence is one empty chunk, so that the outputs get their shapes.
+    runs = [run_full] * (full > 0) + [run_rest] * (rest > 0 or full == 0)
+    parts = []
+    for run in reversed(runs) if reverse else runs:
+        carry, ys = run(carry)
+        parts.append(ys)
+    if len(parts) == 1:
+        return carry, parts[0]
+    first, last = reversed(parts) if reverse else parts
+    return carry, jax.tree.map(lambda a, b: jnp.concatenate([a, b]), first, last)
