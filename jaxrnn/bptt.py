@@ -185,8 +185,6 @@ def backward(
         if plan.store == "states":
             _, kept = cell.gate(own, z, r, previous)
         coefficients = cell.linearize(own, kept, previous, states)
-        # Without the barrier XLA computes the coefficients again inside the loop.
-        coefficients = lax.optimization_barrier(coefficients)
         adjoint, (d_z, d_r, adjoints) = lax.scan(
             one_step, adjoint, (coefficients, cotangents), reverse=True
         )
