@@ -2,10 +2,13 @@
 
 A JAX peer is a pair of functions: `convert(params) -> weights` in its own layout, and
 `run(weights, xs) -> hs`. What a library does not have, it is not asked for: equinox has
-no Elman cell; haiku's is relu alone and its GRU resets before the product.
+no Elman cell; haiku's is relu alone and its GRU resets before the product. The GRU's
+`b_s` is held in full by Keras, for the gate n alone by linen and equinox, not by nnx.
 """
 
+import os
 from collections.abc import Callable
+from functools import lru_cache
 from importlib.util import find_spec
 from typing import Any, NamedTuple
 
@@ -18,10 +21,15 @@ from jaxrnn import Params
 
 
 class Peer(NamedTuple):
-    """Another library's network over time."""
+    """Another library's network over time.
+
+    Shapes:  `run` takes xs [T, B, D] and gives hs [T, B, H]; if `batch_first`, it takes
+             [B, T, D] and gives [B, T, H].
+    """
 
     convert: Callable[[Params], Any]
     run: Callable[[Any, Array], Array]
+    batch_first: bool = False
 
 
 def flax_linen(cell: str, hidden: int) -> Peer:
@@ -49,6 +57,34 @@ def flax_linen(cell: str, hidden: int) -> Peer:
 
     def run(weights, xs):
         hs = layer.apply(weights, xs)
+        assert isinstance(hs, Array)  # and no carry beside it
+        return hs
+
+    return Peer(convert, run)
+
+
+def flax_nnx(cell: str, hidden: int) -> Peer:
+    """`flax.nnx.RNN` over SimpleCell, OptimizedLSTMCell or GRUCell."""
+    from flax import nnx  # pyright: ignore[reportMissingImports]
+
+    cells = {"elman": nnx.SimpleCell, "lstm": nnx.OptimizedLSTMCell, "gru": nnx.GRUCell}
+
+    @lru_cache
+    def parts(d):
+        with jax.ensure_compile_time_eval():  # the first call may be under a trace
+            rnn = nnx.RNN(cells[cell](d, hidden, rngs=nnx.Rngs(0)), time_major=True)
+            graph, _, rest = nnx.split(rnn, nnx.Param, ...)
+        return graph, rest
+
+    def convert(params):
+        on_x, on_h = {"kernel": params.w_x}, {"kernel": params.w_s}
+        (on_h if cell == "lstm" else on_x)["bias"] = params.b
+        return nnx.State({"cell": {"dense_i": on_x, "dense_h": on_h}})
+
+    def run(weights, xs):
+        graph, rest = parts(xs.shape[-1])
+        # A call counts its random draws in `rest`, hence the copy.
+        hs = nnx.merge(graph, weights, rest, copy=True)(xs)
         assert isinstance(hs, Array)  # and no carry beside it
         return hs
 
@@ -109,8 +145,65 @@ def haiku(cell: str, hidden: int) -> Peer | None:
     return Peer(convert, apply)
 
 
-JAX_PEERS = {"flax linen": flax_linen, "equinox": equinox, "haiku": haiku}
-_MODULES = {"flax linen": "flax", "equinox": "equinox", "haiku": "haiku"}
+def keras(cell: str, hidden: int) -> Peer:
+    """`keras.layers.SimpleRNN`, `LSTM` or `GRU` on Keras's JAX backend.
+
+    Raises:  RuntimeError if keras was imported before with another backend.
+    """
+    os.environ["KERAS_BACKEND"] = "jax"  # read once, when keras is first imported
+    import keras  # pyright: ignore[reportMissingImports]
+
+    if (backend := keras.backend.backend()) != "jax":
+        raise RuntimeError(f"keras: expected the backend 'jax', got {backend!r}")
+    layers = {
+        "elman": keras.layers.SimpleRNN,
+        "lstm": keras.layers.LSTM,
+        "gru": keras.layers.GRU,  # reset after the product, by default
+    }
+
+    @lru_cache
+    def built(d):
+        zeros = dict.fromkeys(("kernel_initializer", "recurrent_initializer"), "zeros")
+        with jax.ensure_compile_time_eval():  # the first call may be under a trace
+            layer = layers[cell](hidden, return_sequences=True, **zeros)
+            layer.build((None, None, d))
+        return layer
+
+    def convert(params):
+        w_x, w_s, b = params.w_x, params.w_s, params.b
+        if cell == "gru":
+
+            def zrn(a):  # Keras's order of gates
+                r, z, n = jnp.split(a, 3, axis=-1)
+                return jnp.concatenate([z, r, n], axis=-1)
+
+            w_x, w_s = zrn(w_x), zrn(w_s)
+            b = zrn(jnp.stack([b, params.b_s]))
+        return [w_x, w_s, b]
+
+    def run(weights, xs):
+        layer = built(xs.shape[-1])
+        rest = [v.value for v in layer.non_trainable_variables]
+        with jax.numpy_rank_promotion("allow"):  # it adds its biases so
+            return layer.stateless_call(weights, rest, xs)[0]
+
+    return Peer(convert, run, batch_first=True)
+
+
+JAX_PEERS = {
+    "flax linen": flax_linen,
+    "flax nnx": flax_nnx,
+    "equinox": equinox,
+    "haiku": haiku,
+    "keras": keras,
+}
+_MODULES = {
+    "flax linen": "flax",
+    "flax nnx": "flax",
+    "equinox": "equinox",
+    "haiku": "haiku",
+    "keras": "keras",
+}
 
 
 def jax_peers(cell: str, hidden: int) -> dict[str, Peer]:
@@ -121,30 +214,3 @@ def jax_peers(cell: str, hidden: int) -> dict[str, Peer]:
         if find_spec(_MODULES[name])
     }
     return {name: peer for name, peer in found.items() if peer is not None}
-
-
-def torch_gradient(cell: str, params: Params, xs: Any, w: Any):
-    """`torch.nn` on the CPU: a function that gives E = Σ w·h and its gradient.
-
-    The gradient comes as (w_ih, w_hh, b_ih) in torch's layout, one row a gate's unit.
-    """
-    import torch  # pyright: ignore[reportMissingImports]
-
-    modules = {"elman": torch.nn.RNN, "lstm": torch.nn.LSTM, "gru": torch.nn.GRU}
-    d, wide = params.w_x.shape
-    layer = modules[cell](d, params.w_s.shape[0])
-    b_s = np.zeros(wide) if params.b_s is None else params.b_s
-    given = (params.w_x.T, params.w_s.T, params.b, b_s)
-    with torch.no_grad():
-        for own, value in zip(layer.parameters(), given, strict=True):
-            own.copy_(torch.from_numpy(np.array(value, np.float32)))
-    xs, w = (torch.from_numpy(np.array(a)) for a in (xs, w))
-
-    def run():
-        layer.zero_grad(set_to_none=True)
-        error = (layer(xs)[0] * w).sum()
-        error.backward()
-        grads = [p.grad.numpy() for p in list(layer.parameters())[:3]]
-        return error.item(), grads
-
-    return run

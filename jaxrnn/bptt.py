@@ -26,7 +26,7 @@ from jax import Array, lax
 
 from jaxrnn.cell import Cell, Params
 from jaxrnn.checks import check_alike, check_array, check_inputs
-from jaxrnn.chunks import Plan, Store, make_plan, scan_chunks
+from jaxrnn.chunks import Plan, Store, make_plan, scan_chunks, scan_steps
 from jaxrnn.forward import (
     Trace,
     input_map,
@@ -185,7 +185,7 @@ def backward(
         if plan.store == "states":
             _, kept = cell.gate(own, z, r, previous)
         coefficients = cell.linearize(own, kept, previous, states)
-        adjoint, (d_z, d_r, adjoints) = lax.scan(
+        adjoint, (d_z, d_r, adjoints) = scan_steps(
             one_step, adjoint, (coefficients, cotangents), reverse=True
         )
         d_r = d_z if d_r is None else d_r

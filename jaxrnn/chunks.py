@@ -10,6 +10,7 @@ from jax import Array, lax
 
 from jaxrnn.cell import Params
 from jaxrnn.checks import check_plan
+from jaxrnn.numerics import widen
 
 Store = Literal["activations", "states", "borders"]
 
@@ -51,6 +52,31 @@ def make_plan(
     return Plan(next(even, fits), store, ahead)
 
 
+def scan_steps(
+    body: Callable[[Any, Any], tuple[Any, Any]],
+    carry: Any,
+    steps: Any,
+    *,
+    reverse: bool = False,
+) -> tuple[Any, Any]:
+    """`lax.scan`, but that 16-bit outputs are stacked in float32 on a CPU.
+
+    There, XLA would convert the whole stack, there and back, to write one step's row.
+    """
+    if jax.default_backend() != "cpu":
+        return lax.scan(body, carry, steps, reverse=reverse)
+    dtypes = None
+
+    def wide(carry, step):
+        nonlocal dtypes
+        carry, ys = body(carry, step)
+        dtypes = jax.tree.map(lambda y: y.dtype, ys)
+        return carry, jax.tree.map(widen, ys)
+
+    carry, ys = lax.scan(wide, carry, steps, reverse=reverse)
+    return carry, jax.tree.map(lambda y, dtype: y.astype(dtype), ys, dtypes)
+
+
 def scan_chunks(
     body: Callable[[Any, Any, Any], tuple[Any, Any]],
     carry: Any,
@@ -75,7 +101,7 @@ def scan_chunks(
         inputs = (jax.tree.map(lambda a: a[:full], starts), folded)
         if full == 1:
             return body(carry, *jax.tree.map(lambda a: a[0], inputs))
-        carry, ys = lax.scan(lambda c, i: body(c, *i), carry, inputs, reverse=reverse)
+        carry, ys = scan_steps(lambda c, i: body(c, *i), carry, inputs, reverse=reverse)
         return carry, jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), ys)
 
     def run_rest(carry):

@@ -8,7 +8,7 @@ from jax import Array, lax
 
 from jaxrnn.cell import Cell, Params
 from jaxrnn.checks import check_step
-from jaxrnn.chunks import Plan, scan_chunks
+from jaxrnn.chunks import Plan, scan_chunks, scan_steps
 from jaxrnn.numerics import add_bias
 
 
@@ -53,7 +53,7 @@ def scan_cell(
         state, kept = cell.gate(params.own, z, recurrent_map(params, state[0]), state)
         return state, (state, kept if keep else None)
 
-    return lax.scan(one_step, state, input_map(params, xs) if plan.ahead else xs)
+    return scan_steps(one_step, state, input_map(params, xs) if plan.ahead else xs)
 
 
 def unfold(

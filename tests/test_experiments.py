@@ -13,9 +13,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-import jaxrnn
-from experiments import agreement, benchmarks, char_lm, char_model
-from experiments.peers import Peer
+from experiments import agreement, char_lm, char_model
 from experiments.text import Corpus, ngram_bits, read_corpus, streams, window, windows
 
 TINY = {"hidden": 8, "steps": 6, "batch": 4, "window": 10, "sample": 30}
@@ -34,7 +32,7 @@ def text(tmp_path_factory) -> Path:
 
 def test_shakespeare_is_what_its_readme_says():
     corpus = read_corpus()
-    readme = Path(benchmarks.__file__).with_name("data") / "README.md"
+    readme = Path(char_lm.__file__).with_name("data") / "README.md"
     assert corpus.sha256 in readme.read_text()
     # 42 works, 5,057,240 characters: counted when the file was made
     assert len(corpus.train) + len(corpus.held_out) == 5_057_240
@@ -173,37 +171,6 @@ def test_a_sample_is_drawn_from_the_model():
     shares = np.bincount(drawn, minlength=3) / 4000
     # three standard deviations of a share of 0.7 in 4000: 0.022
     np.testing.assert_allclose(shares, [0.7, 0.2, 0.1], atol=0.022)
-
-
-def test_benchmarks_write_a_row_for_each_contender(tmp_path, monkeypatch):
-    monkeypatch.setattr(benchmarks, "GRID", (benchmarks.Size(5, 2, 3, 4),))
-    rows = benchmarks.main(benchmarks.Config(cell=("gru",), quick=True, out=tmp_path))
-    assert [row["contender"] for row in rows][:2] == ["manual", "autodiff"]
-    assert all(row["ms"] > 0 and row["error"] < 1e-5 for row in rows)
-    table = (tmp_path / "benchmarks.md").read_text().splitlines()
-    assert len(table) == 2 + len(rows) and "gru (5, 2, 3, 4)" in table[2]
-
-
-def test_a_contender_with_another_gradient_is_reported_and_not_timed(monkeypatch):
-    def wrong(cell, hidden):
-        def run(params, xs):
-            return 1.01 * jaxrnn.unroll(jaxrnn.elman(), params, xs)[0]
-
-        return {"wrong": Peer(lambda params: params, run)}
-
-    monkeypatch.setattr(benchmarks, "jax_peers", wrong)
-    rows = benchmarks.measure("elman", benchmarks.Size(5, 2, 3, 4), 0.01)
-    row = next(row for row in rows if row["contender"] == "wrong")
-    assert row["error"] == pytest.approx(0.01, rel=1e-3) and "ms" not in row
-    assert "disagrees" in benchmarks.cells_of(row)
-
-
-@pytest.mark.parametrize("cell", benchmarks.CELLS)
-def test_every_peer_that_is_installed_has_the_same_gradient(cell):
-    _, errors = benchmarks.compile_all(
-        benchmarks.pose(cell, benchmarks.Size(6, 2, 3, 4))
-    )
-    assert max(errors.values()) < 1e-5
 
 
 def test_agreement_reports_the_largest_error_of_each_dtype():

@@ -1,0 +1,102 @@
+"""How the benchmarks measure: interleaved times, compiled memory, resident memory."""
+
+import ctypes
+import sys
+import time
+from collections.abc import Callable, Mapping
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Program(NamedTuple):
+    """Something that runs; if compiled, what that took and what memory it needs."""
+
+    run: Callable[[], Any]
+    compile_seconds: float | None = None
+    temporary_mib: float | None = None
+
+
+def compile_program(f: Callable[..., Any], *args: Any) -> Program:
+    """`f(*args)`, compiled, with its arguments where the program wants them."""
+    begun = time.perf_counter()
+    program = jax.jit(f).lower(*args).compile()
+    seconds = time.perf_counter() - begun
+    analysis = program.memory_analysis()
+    placed = jax.device_put(args, program.input_shardings[0])
+    devices = len(jax.tree.leaves(placed)[0].sharding.device_set)
+    return Program(
+        lambda: jax.block_until_ready(program(*placed)),
+        seconds,
+        devices * analysis.temp_size_in_bytes / 2**20 if analysis else None,
+    )
+
+
+def interleave(
+    programs: Mapping[str, Program], seconds: float, least: int = 5
+) -> dict[str, NDArray]:
+    """Seconds of each program in each round, all of them once a round."""
+    for program in programs.values():
+        program.run()
+    rounds: dict[str, list[float]] = {name: [] for name in programs}
+    begun, done = time.perf_counter(), 0
+    while time.perf_counter() - begun < seconds or done < least:
+        done += 1
+        for name, program in programs.items():
+            start = time.perf_counter()
+            program.run()
+            rounds[name].append(time.perf_counter() - start)
+    return {name: np.array(times) for name, times in rounds.items()}
+
+
+class Rates(NamedTuple):
+    """What this machine does at best, in the same run."""
+
+    flops: float  # a second, float32 product of 1024 x 1024 matrices
+    bytes: float  # a second, read and written by adding one to 64 MiB
+
+
+def machine_rates() -> Rates:
+    """The rates behind the floor: the best of twenty tries of each."""
+    a = jnp.ones((1024, 1024))
+    b = jnp.ones(2**24)
+    times = interleave(
+        {
+            "product": compile_program(lambda a: a @ a, a),
+            "copy": compile_program(lambda b: b + 1, b),
+        },
+        seconds=0.0,
+        least=20,
+    )
+    return Rates(2 * 1024**3 / times["product"].min(), 8 * 2**24 / times["copy"].min())
+
+
+def resident_mib(make: Callable[..., Program], *args: Any) -> float | None:
+    """Peak resident memory of one run above what was resident before it, in MiB.
+
+    In a process of its own, where `make(*args)` builds the program. None where the
+    system does not tell it (it is Linux that does).
+    """
+    if sys.platform != "linux":
+        return None
+    with get_context("spawn").Pool(1) as pool:
+        return pool.apply(_resident, (make, args))
+
+
+def _resident(make, args) -> float:
+    program = make(*args)
+    ctypes.CDLL(None).malloc_trim(0)  # give back what compiling took
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak
+    before = _status("VmRSS")
+    program.run()
+    return (_status("VmHWM") - before) / 1024
+
+
+def _status(name: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(name))

@@ -1,0 +1,119 @@
+"""The benchmarks at their smallest settings, and what they measure with."""
+
+import json
+import sys
+
+import jax
+import numpy as np
+import pytest
+from table import assert_alike
+
+import jaxrnn
+from experiments import (
+    benchmark_figures,
+    benchmark_studies,
+    benchmark_tables,
+    benchmarks,
+    contenders,
+)
+from experiments.contenders import Size
+from experiments.peers import Peer
+from experiments.timing import Program, Rates, resident_mib
+
+pytestmark = pytest.mark.usefixtures("optax_promotes")
+
+
+def test_benchmarks_write_a_row_for_each_contender(tmp_path, monkeypatch):
+    monkeypatch.setattr(benchmarks, "GRID", (Size(5, 2, 3, 4),))
+    config = benchmarks.Config(cell=("gru",), seconds=0.1, quick=True, out=tmp_path)
+    rows = benchmarks.main(config)["grid"]
+    names = [row["contender"] for row in rows]
+    assert names[:2] == ["manual", "autodiff"] and names[-1] == "floor"
+    assert "manual, split" in names
+    assert all(row["ms"] > 0 for row in rows)
+    assert all(row["error"] < 1e-5 for row in rows[:-1])
+    page = (tmp_path / "benchmarks.md").read_text()
+    assert page.count("| gru (5, 2, 3, 4) |") == 1 + len(rows)
+    assert (tmp_path / "grid.png").stat().st_size > 10_000
+    written = json.loads((tmp_path / "benchmarks.json").read_text())
+    assert written["grid"] == rows and written["about"]["product_gflops"] > 0
+
+
+def test_a_contender_with_another_gradient_is_reported_and_not_timed(monkeypatch):
+    def wrong(cell, hidden):
+        def run(params, xs):
+            return 1.01 * jaxrnn.unroll(jaxrnn.elman(), params, xs)[0]
+
+        return {"wrong": Peer(lambda params: params, run)}
+
+    monkeypatch.setattr(contenders, "jax_peers", wrong)
+    config = benchmarks.Config(seconds=0.01, quick=True)
+    rows = benchmarks.measure("elman", Size(5, 2, 3, 4), config, Rates(1e9, 1e9))
+    row = next(row for row in rows if row["contender"] == "wrong")
+    assert row["error"] == pytest.approx(0.01, rel=1e-3) and "ms" not in row
+    assert "disagrees" not in benchmark_tables.page({"about": {}, "grid": rows[:1]})
+    assert "disagrees" in benchmark_tables.page({"about": {}, "grid": rows})
+
+
+@pytest.mark.parametrize("cell", contenders.CELLS)
+def test_every_peer_that_is_installed_has_the_same_gradient(cell):
+    agreed, errors = benchmarks.agreement(contenders.pose(cell, Size(6, 2, 3, 4)))
+    assert max(errors.values()) < 1e-5
+    assert set(errors) - set(agreed) <= {"torch"}
+
+
+def test_a_split_batch_gives_the_same_error_and_gradient():
+    problem = contenders.pose("lstm", Size(5, 4, 3, 4))
+    peer = contenders.own("lstm")
+    given = contenders.arguments(problem, peer)
+    whole = contenders.gradient_program(problem, peer).run()
+    split = jax.jit(contenders.split_gradient(peer, 2))(*given)
+    assert_alike(split, whole, 1e-5)
+
+
+def test_the_floor_counts_the_products_that_the_gradient_needs():
+    # Elman, T=2, B=3, D=4, H=5: five products of 2·6·5·(5 or 4) operations; 1 GFLOP/s
+    problem = contenders.pose("elman", Size(2, 3, 4, 5))
+    flops = 2 * 6 * 5 * (3 * 5 + 2 * 4)
+    floor = benchmarks.floor_ms(problem, Rates(1e9, 1e12))
+    assert floor == pytest.approx(flops / 1e6)
+    # xs twice, w once, the state written and read: 6·(8 + 5 + 10) floats; 1 GB/s
+    floor = benchmarks.floor_ms(problem, Rates(1e15, 1e9))
+    assert floor == pytest.approx(4 * 6 * 23 / 1e6)
+
+
+def _touch(mib):
+    return Program(lambda: np.ones(mib * 2**17))  # float64: 8 bytes each
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="read from /proc")
+def test_resident_memory_is_what_a_run_touches():
+    assert resident_mib(_touch, 200) == pytest.approx(200, abs=20)
+
+
+def test_a_sweeps_exponent_is_its_slope():
+    values = [1, 10, 100, 1000]
+    assert benchmark_studies.exponent(values, [v**1.5 for v in values]) == (
+        pytest.approx(1.5)
+    )
+
+
+def test_studies_write_their_rows_tables_and_figure(tmp_path, monkeypatch):
+    small = Size(9, 2, 3, 4)
+    monkeypatch.setattr(benchmark_studies, "MIDDLE", small)
+    monkeypatch.setattr(benchmark_studies, "SWEEPS", {"t": (2, 4, 8), "h": (2, 4, 8)})
+    for name in ("LONG", "LOW", "GROWTH"):
+        monkeypatch.setattr(benchmark_studies, name, (small,))
+    monkeypatch.setattr(benchmark_studies, "SECONDS", 0.01)
+    parts = benchmark_studies.studies(["elman"])
+    results = {name: study() for name, study in parts.items()}
+    assert [row["value"] for row in results["sweeps"] if row["contender"] == "manual"]
+    assert "manual, borders every 3" in {r["contender"] for r in results["budgets"]}
+    low = {row["contender"]: row["error"] for row in results["bfloat16"]}
+    assert 1e-5 < low["manual"] < 0.05
+    assert {row["cell"] for row in results["growth"]} == {"lstm"}
+    page = benchmark_tables.page({"about": {}, "grid": []} | results)
+    for title in ("Memory budgets", "bfloat16", "Long sequences", "Exponents"):
+        assert f"## {title}" in page
+    benchmark_figures.draw_sweeps(tmp_path / "sweeps.png", results["sweeps"])
+    assert (tmp_path / "sweeps.png").stat().st_size > 10_000
