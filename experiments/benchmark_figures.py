@@ -8,11 +8,12 @@ import matplotlib
 import numpy as np
 
 from experiments.benchmark_studies import exponent
+from experiments.benchmark_tables import column
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
-# Okabe & Ito
+# Okabe & Ito; a contender with its batch split is a hollow diamond
 _COLORS = {
     "manual": "#000000",
     "autodiff": "#999999",
@@ -22,6 +23,8 @@ _COLORS = {
     "haiku": "#D55E00",
     "keras": "#F0E442",
     "torch": "#009E73",
+    "manual, split": "#000000",
+    "fastest peer, split": "#0072B2",
     "floor": "#CC79A7",
 }
 
@@ -30,65 +33,53 @@ def draw_grid(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     """Time of the gradient over the manual one's, a panel a cell."""
     cells = list(dict.fromkeys(row["cell"] for row in rows))
     figure, panels = plt.subplots(
-        1,
-        len(cells),
-        figsize=(4.2 * len(cells), 4.6),
-        sharey=True,
-        squeeze=False,
+        len(cells), 1, figsize=(9, 2.7 * len(cells) + 1), squeeze=False, sharex=True,
         layout="constrained",
-    )
-    for panel, cell in zip(panels[0], cells, strict=True):
-        of_cell = [row for row in rows if row["cell"] == cell and "ratio" in row]
-        sizes = list(dict.fromkeys(tuple(row["size"]) for row in of_cell))
-        names = list(dict.fromkeys(row["contender"] for row in of_cell))
-        for row in of_cell:
-            name = row["contender"]
-            if name == "manual":
-                continue
-            at = sizes.index(tuple(row["size"]))
-            at += 0.7 * (names.index(name) / len(names) - 0.5)
-            low, high = row.get("ratio_spread", (row["ratio"], row["ratio"]))
-            base, *split = name.split(",")
-            panel.plot([at, at], [low, high], color=_COLORS[base], lw=1, alpha=0.7)
-            panel.plot(
-                at,
-                row["ratio"],
-                "D" if split else "o",
-                color=_COLORS[base],
-                ms=5,
-                mfc="white" if split else None,
-                label=name,
-            )
+    )  # fmt: skip
+    sizes = list(dict.fromkeys(tuple(row["size"]) for row in rows))
+    columns = [name for name in _COLORS if name != "manual"]
+    for panel, cell in zip(panels[:, 0], cells, strict=True):
+        for name in columns:
+            slot = 0.8 * (columns.index(name) / (len(columns) - 1) - 0.5)
+            found = [r for r in rows if column(r) == name and r["cell"] == cell]
+            _ratios(panel, [r for r in found if "ratio" in r], sizes, slot, name)
         panel.axhline(1, color="k", lw=1)
-        panel.set_yscale("log")
-        panel.set_yticks([0.1, 0.2, 0.5, 1, 2, 5, 10])
+        for edge in range(1, len(sizes)):
+            panel.axvline(edge - 0.5, color="0.8", lw=0.8)
+        panel.set(yscale="log", xlim=(-0.5, len(sizes) - 0.5))
+        panel.set_yticks([0.1, 0.2, 0.5, 1, 2, 5])
         panel.yaxis.set_major_formatter("{x:g}")
         panel.yaxis.minorticks_off()
-        panel.set_xticks(
-            range(len(sizes)),
-            [", ".join(map(str, size)) for size in sizes],
-            rotation=35,
-            ha="right",
-            fontsize=8,
-        )
-        panel.set_title(cell)
+        panel.set_ylabel(f"{cell}: time over manual")
         panel.grid(axis="y", lw=0.4, alpha=0.5)
-    panels[0, 0].set_ylabel("time over the manual gradient's")
-    figure.supxlabel("(T, B, D, H)", fontsize=10)
-    figure.suptitle("Error and gradient: above 1, slower than by hand")
-    _legend_below(figure, panels[0])
+    labels = [f"T {t}, B {b}\nD {d}, H {h}" for t, b, d, h in sizes]
+    panels[-1, 0].set_xticks(range(len(sizes)), labels, fontsize=8)
+    figure.suptitle(
+        "Error and gradient: above 1, slower than by hand\n"
+        "median ratio, 10th to 90th percentile of the rounds",
+        fontsize=11,
+    )
+    handles, names = panels[0, 0].get_legend_handles_labels()
+    figure.legend(
+        handles, names, loc="outside lower center", ncols=5, frameon=False, fontsize=9
+    )
     figure.savefig(path, dpi=150)
     plt.close(figure)
 
 
-def _legend_below(figure, panels) -> None:
-    found: dict[str, Any] = {}
-    for panel in panels:
-        handles, labels = panel.get_legend_handles_labels()
-        found |= dict(zip(labels, handles, strict=True))
-    figure.legend(
-        found.values(), found.keys(), loc="outside lower center", ncols=6, frameon=False
-    )
+def _ratios(panel, rows, sizes, slot: float, name: str) -> None:
+    """One contender's ratios, each with its spread."""
+    marks = {"marker": "o", "mfc": _COLORS[name], "mec": _COLORS[name]}
+    if name.endswith("split"):
+        marks |= {"marker": "D", "mfc": "white"}
+    if name == "floor":
+        marks |= {"marker": "_", "mew": 2}
+    at = [sizes.index(tuple(row["size"])) + slot for row in rows]
+    middle = [row["ratio"] for row in rows]
+    for x, row in zip(at, rows, strict=True):
+        if "ratio_spread" in row:
+            panel.plot([x, x], row["ratio_spread"], color=_COLORS[name], lw=1)
+    panel.plot(at, middle, ls="", ms=5, label=name, **marks)
 
 
 def draw_sweeps(path: Path, rows: Sequence[dict[str, Any]]) -> None:

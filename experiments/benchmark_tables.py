@@ -40,12 +40,12 @@ def summary(rows: Sequence[Row]) -> Table:
     cells = list(dict.fromkeys(row["cell"] for row in rows))
     title = "time over the manual gradient's, geometric mean (above 1: slower)"
     table = Table("contender", *cells, title=title)
-    for name in dict.fromkeys(map(_column, rows)):
+    for name in dict.fromkeys(map(column, rows)):
         table.add_row(name, *(_mean(rows, cell, name, "ratio") for cell in cells))
     return table
 
 
-def _column(row: Row) -> str:
+def column(row: Row) -> str:
     """The contender; one name for whichever peer was fastest and split its batch."""
     name = row["contender"]
     other = name.endswith(", split") and not name.startswith("manual")
@@ -56,7 +56,7 @@ def _mean(rows: Sequence[Row], cell: str, column: str, value: str) -> str:
     """Geometric mean over a cell's sizes, where every size has the value."""
     of_cell = [row for row in rows if row["cell"] == cell]
     sizes = {tuple(row["size"]) for row in of_cell}
-    found = [r[value] for r in of_cell if _column(r) == column and value in r]
+    found = [r[value] for r in of_cell if column(r) == column and value in r]
     return f"{math.exp(np.mean(np.log(found))):.2f}" if len(found) == len(sizes) else ""
 
 
@@ -65,12 +65,12 @@ def ratio_table(
 ) -> tuple[list[str], list[list[str]]]:
     """A line a cell and size, a column a contender, and geometric means."""
     shown = [row for row in rows if value in row and row["contender"] != "manual"]
-    names = list(dict.fromkeys(map(_column, shown)))
+    names = list(dict.fromkeys(map(column, shown)))
     lines = []
     for cell in dict.fromkeys(row["cell"] for row in rows):
         of_cell = [row for row in shown if row["cell"] == cell]
         for size in dict.fromkeys(tuple(row["size"]) for row in of_cell):
-            found = {_column(r): r for r in of_cell if tuple(r["size"]) == size}
+            found = {column(r): r for r in of_cell if tuple(r["size"]) == size}
             entries = [_ratio(found.get(name, {}), value, spread) for name in names]
             lines.append([f"{cell} {size}", *entries])
         means = [_mean(rows, cell, name, value) for name in names]

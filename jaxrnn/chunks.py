@@ -40,8 +40,8 @@ def make_plan(
     # memory of [T, ..., G·H] is spared; elsewhere, a small product more is what costs.
     ahead = jax.default_backend() != "cpu"
     if store is None:
-        wide = sum(params.w_x.shape[:1] + params.w_s.shape[:1]) >= _WIDE
-        store = "activations" if wide else "states"
+        width = params.w_x.shape[0] + params.w_s.shape[0]
+        store = "activations" if width >= _WIDE else "states"
     length = max(1, xs.shape[0])
     if chunk_size is not None:
         return Plan(min(chunk_size, length), store, ahead)
