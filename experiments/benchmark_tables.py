@@ -52,11 +52,11 @@ def column(row: Row) -> str:
     return "fastest peer, split" if other else name
 
 
-def _mean(rows: Sequence[Row], cell: str, column: str, value: str) -> str:
+def _mean(rows: Sequence[Row], cell: str, name: str, value: str) -> str:
     """Geometric mean over a cell's sizes, where every size has the value."""
     of_cell = [row for row in rows if row["cell"] == cell]
     sizes = {tuple(row["size"]) for row in of_cell}
-    found = [r[value] for r in of_cell if column(r) == column and value in r]
+    found = [r[value] for r in of_cell if column(r) == name and value in r]
     return f"{math.exp(np.mean(np.log(found))):.2f}" if len(found) == len(sizes) else ""
 
 

@@ -25,7 +25,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from jaxrnn.cell import Cell, Params
-from jaxrnn.checks import check_alike, check_array, check_inputs
+from jaxrnn.checks import check_alike, check_array, check_flag, check_inputs
 from jaxrnn.chunks import Plan, Store, make_plan, scan_chunks, scan_steps
 from jaxrnn.forward import (
     Trace,
@@ -34,6 +34,14 @@ from jaxrnn.forward import (
     scan_cell,
     unfold,
     vary_alike,
+)
+from jaxrnn.marks import (
+    Marks,
+    live_only,
+    make_marks,
+    turn,
+    where_live,
+    where_reset,
 )
 from jaxrnn.numerics import sum_dtype, widen
 
@@ -87,6 +95,9 @@ def bptt(
     final: Any = None,
     chunk_size: int | None = None,
     store: Store | None = None,
+    lengths: Any = None,
+    resets: Any = None,
+    reverse: bool = False,
 ) -> BPTT:
     """The hand-derived backward pass, called by hand: gradients, every δ_t and λ_t.
 
@@ -100,24 +111,35 @@ def bptt(
         cotangents: ∂E/∂hs [T, ..., H], or one such array or None for each part of
             the state; None if only the final state matters.
         final: ∂E/∂ the final state, parts [..., H]; zeros by default.
-        chunk_size, store: as in `unroll`.
+        chunk_size, store, lengths, resets, reverse: as in `unroll`. Past a row's
+            length its cotangents are not read, and its δ and λ are zero.
     Raises:  ValueError or TypeError, at trace time, as `unroll` does, and for
              cotangents of another shape or dtype than the states.
     Source:  Werbos (1990), Proc. IEEE 78, 1550-1560; the seed's equations 48-60.
     """
     xs, state = check_inputs(cell, params, xs, state)
     plan = make_plan(params, xs, chunk_size, store)
+    marks = make_marks(xs, lengths, resets)
+    check_flag("reverse", reverse)
     cotangents = _per_part(cotangents, xs, state)
     if final is None:
         final = jax.tree.map(jnp.zeros_like, state)
     check_alike("final", final, state)
-    return _bptt(cell, plan, *vary_alike(params, xs, state, cotangents, final))
+    inputs = vary_alike(params, xs, marks, state, cotangents, final)
+    return _bptt(cell, plan, reverse, *inputs)
 
 
-@partial(jax.jit, static_argnums=(0, 1))
-def _bptt(cell, plan, params, xs, state, cotangents, final):
-    _, _, trace = unfold(cell, plan, params, xs, state)
-    return backward(cell, plan, params, xs, trace, cotangents, final, keep=True)
+@partial(jax.jit, static_argnums=(0, 1, 2))
+def _bptt(cell, plan, reverse, params, xs, marks, state, cotangents, final):
+    if reverse:
+        xs, marks, cotangents = turn((xs, marks, cotangents))
+    xs, cotangents = live_only(marks, (xs, cotangents))
+    _, _, trace = unfold(cell, plan, params, xs, marks, state)
+    d = backward(cell, plan, params, xs, marks, trace, cotangents, final, keep=True)
+    if not reverse:
+        return d
+    xs, deltas, adjoints = turn((d.xs, d.deltas, d.adjoints))
+    return d._replace(xs=xs, deltas=deltas, adjoints=adjoints)
 
 
 def _per_part(cotangents: Any, xs: Array, state: Any) -> Any:
@@ -141,6 +163,7 @@ def backward(
     plan: Plan,
     params: Params,
     xs: Array,
+    marks: Marks,
     trace: Trace,
     cotangents: Any,
     final: Any,
@@ -150,43 +173,36 @@ def backward(
     """The backward pass, given what the forward one left.
 
     Args:
-        trace: from `unfold` with the same plan.
+        trace: from `unfold` with the same plan and marks.
         cotangents: ∂E/∂states, parts [T, ..., H] or None where a part has none.
         final: ∂E/∂ the final state, parts [..., H].
         keep: whether to return δ and λ.
     """
-    own = params.own
-    w_s_t = params.w_s.T
-
-    def one_step(carry, inputs):
-        coefficients, direct = inputs
-        # λ_t = g_t + carry_t
-        adjoint = type(carry)(
-            *(c if g is None else g + c for g, c in zip(direct, carry, strict=True))
-        )
-        d_z, d_r, adjoint_prev = cell.pullback(own, coefficients, adjoint)
-        # carry_{t-1} = s̄_{t-1}, its h part plus δr_t W_sᵀ
-        carry = _add_to_h(adjoint_prev, d_r @ w_s_t)
-        # None says "the same as d_z", so that the scan stores it once.
-        d_r = None if d_r is d_z else d_r
-        return carry, (d_z, d_r, adjoint if keep or own is not None else None)
+    own, w_s_t = params.own, params.w_s.T
+    initial = jax.tree.map(lambda s: s[0], trace.starts)
 
     def one_chunk(carry, start, steps):
-        adjoint, sums = carry
-        xs, states, kept, cotangents = steps
+        adjoint, d_initial, sums = carry
+        xs, marks, states, kept, cotangents = steps
         if plan.store == "borders":
-            _, (states, kept) = scan_cell(cell, plan, params, xs, start, keep=True)
+            _, (states, kept) = scan_cell(
+                cell, plan, params, xs, marks, start, initial, keep=True
+            )
         previous = jax.tree.map(
             lambda s0, s: jnp.concatenate([s0[None], s[:-1]])[: s.shape[0]],
             start,
             states,
         )
+        previous = where_reset(marks, _over_time(initial, previous), previous)
         z, r = input_map(params, xs), recurrent_map(params, previous[0])
         if plan.store == "states":
             _, kept = cell.gate(own, z, r, previous)
         coefficients = cell.linearize(own, kept, previous, states)
-        adjoint, (d_z, d_r, adjoints) = scan_steps(
-            one_step, adjoint, (coefficients, cotangents), reverse=True
+        (adjoint, d_initial), (d_z, d_r, adjoints) = scan_steps(
+            partial(_one_step, cell, own, w_s_t, keep or own is not None),
+            (adjoint, d_initial),
+            (coefficients, cotangents, marks),
+            reverse=True,
         )
         d_r = d_z if d_r is None else d_r
         new = Params(
@@ -199,20 +215,52 @@ def backward(
         sums = jax.tree.map(jnp.add, sums, new)
         d_xs = d_z @ params.w_x.T  # ∂E/∂x_t = δz_t W_xᵀ
         kept = (Deltas(d_z, d_r), adjoints) if keep else (None, None)
-        return (adjoint, sums), (d_xs, *kept)
+        return (adjoint, d_initial, sums), (d_xs, *kept)
 
     sums = jax.tree.map(lambda p: jnp.zeros(p.shape, sum_dtype(p.dtype)), params)
-    final, sums, _ = vary_alike(final, sums, xs)  # zeros made here do not vary yet
-    (d_state, sums), (d_xs, deltas, adjoints) = scan_chunks(
+    d_initial = None if marks.reset is None else jax.tree.map(jnp.zeros_like, final)
+    # zeros made here do not vary yet
+    final, d_initial, sums, _ = vary_alike(final, d_initial, sums, xs)
+    (d_state, d_initial, sums), (d_xs, deltas, adjoints) = scan_chunks(
         one_chunk,
-        (final, sums),
-        (xs, trace.states, trace.kept, cotangents),
+        (final, d_initial, sums),
+        (xs, marks, trace.states, trace.kept, cotangents),
         plan.chunk,
         starts=trace.starts,
         reverse=True,
     )
+    if d_initial is not None:  # the resets' share
+        d_state = jax.tree.map(jnp.add, d_state, d_initial)
     d_params = jax.tree.map(lambda p, g: g.astype(p.dtype), params, sums)
     return BPTT(d_params, d_xs, d_state, deltas, adjoints)
+
+
+def _one_step(cell, own, w_s_t, keep, carry, inputs):
+    """One step back: the carry, and δz_t, δr_t and, if kept, λ_t."""
+    carried, d_initial = carry
+    coefficients, direct, marks = inputs
+    # λ_t = g_t + carry_t
+    adjoint = type(carried)(
+        *(c if g is None else g + c for g, c in zip(direct, carried, strict=True))
+    )
+    live = live_only(marks, adjoint)
+    d_z, d_r, adjoint_prev = cell.pullback(own, coefficients, live)
+    # carry_{t-1} = s̄_{t-1}, its h part plus δr_t W_sᵀ
+    before = _add_to_h(adjoint_prev, d_r @ w_s_t)
+    before = where_live(marks, before, adjoint)  # held past the length: s_t = s_{t-1}
+    if d_initial is not None:  # a reset's step comes from the initial state
+        nothing = jax.tree.map(jnp.zeros_like, before)
+        d_initial = jax.tree.map(
+            jnp.add, d_initial, where_reset(marks, before, nothing)
+        )
+        before = where_reset(marks, nothing, before)
+    # None says "the same as d_z", so that the scan stores it once.
+    d_r = None if d_r is d_z else d_r
+    return (before, d_initial), (d_z, d_r, live if keep else None)
+
+
+def _over_time(state: Any, states: Any) -> Any:
+    return jax.tree.map(lambda s, over: jnp.broadcast_to(s, over.shape), state, states)
 
 
 def _own_gradient(cell, own, z, r, previous, adjoints):

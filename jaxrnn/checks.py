@@ -98,6 +98,12 @@ def check_alike(name: str, value: Any, wanted: Any) -> None:
         check_array(label, given, leaf.shape, leaf.dtype)
 
 
+def check_flag(name: str, value: Any) -> None:
+    """Raise unless the option is True or False."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{name}: expected True or False, got {value!r}")
+
+
 def check_plan(chunk_size: int | None, store: str | None) -> None:
     """Raise unless the chunk size is None or a positive integer, and store a name."""
     if chunk_size is not None and (

@@ -1,5 +1,6 @@
 """The forward pass: one transition, and a scan of it over time."""
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -9,6 +10,7 @@ from jax import Array, lax
 from jaxrnn.cell import Cell, Params
 from jaxrnn.checks import check_step
 from jaxrnn.chunks import Plan, scan_chunks, scan_steps
+from jaxrnn.marks import Marks, where_live, where_reset
 from jaxrnn.numerics import add_bias
 
 
@@ -38,39 +40,53 @@ def step(cell: Cell, params: Params, state: Any, x: Array) -> Any:
 class Trace(NamedTuple):
     """What the forward pass leaves for the backward one."""
 
-    starts: Any  # the state before each chunk's first step
+    starts: Any  # the state before each chunk's first step, the initial one first
     states: Any  # every state, parts [T, ..., H], or None: computed again
     kept: Any  # what every gate kept, [T, ...], or None: computed again
 
 
 def scan_cell(
-    cell: Cell, plan: Plan, params: Params, xs: Array, state: Any, *, keep: bool
+    cell: Cell,
+    plan: Plan,
+    params: Params,
+    xs: Array,
+    marks: Marks,
+    state: Any,
+    initial: Any,
+    *,
+    keep: bool,
 ) -> tuple[Any, tuple[Any, Any]]:
     """The loop over time: the last state, every state and what its gate kept."""
 
-    def one_step(state, z):
+    def one_step(state, inputs):
+        z, marks = inputs
         z = z if plan.ahead else input_map(params, z)
-        state, kept = cell.gate(params.own, z, recurrent_map(params, state[0]), state)
+        before = where_reset(marks, initial, state)
+        after, kept = cell.gate(params.own, z, recurrent_map(params, before[0]), before)
+        state = where_live(marks, after, state)
         return state, (state, kept if keep else None)
 
-    return scan_steps(one_step, state, input_map(params, xs) if plan.ahead else xs)
+    zs = input_map(params, xs) if plan.ahead else xs
+    return scan_steps(one_step, state, (zs, marks))
 
 
 def unfold(
-    cell: Cell, plan: Plan, params: Params, xs: Array, state: Any
+    cell: Cell, plan: Plan, params: Params, xs: Array, marks: Marks, state: Any
 ) -> tuple[Any, Any, Trace]:
     """Run the cell: every state (parts [T, ..., H]), the last one, and the trace."""
+    run = partial(scan_cell, cell, plan, params)
     if plan.store == "borders":
 
-        def one_chunk(state, _, xs):
-            final, (states, _) = scan_cell(cell, plan, params, xs, state, keep=False)
-            return final, (jax.tree.map(lambda s: s[None], state), states)
+        def one_chunk(start, _, steps):
+            xs, marks = steps
+            final, (states, _) = run(xs, marks, start, state, keep=False)
+            return final, (jax.tree.map(lambda s: s[None], start), states)
 
-        final, (starts, states) = scan_chunks(one_chunk, state, xs, plan.chunk)
+        final, (starts, states) = scan_chunks(one_chunk, state, (xs, marks), plan.chunk)
         return states, final, Trace(starts, None, None)
 
     keep = plan.store == "activations"
-    final, (states, kept) = scan_cell(cell, plan, params, xs, state, keep=keep)
+    final, (states, kept) = run(xs, marks, state, state, keep=keep)
     starts = jax.tree.map(
         lambda s0, s: jnp.concatenate([s0[None], s[plan.chunk - 1 : -1 : plan.chunk]]),
         state,

@@ -24,6 +24,7 @@ from jaxrnn.cell import Cell, Params
 from jaxrnn.checks import check_inputs
 from jaxrnn.chunks import Store, make_plan
 from jaxrnn.forward import unfold, vary_alike
+from jaxrnn.marks import Marks, live_only, make_marks
 from jaxrnn.readout import (
     ReadoutParams,
     check_output,
@@ -46,12 +47,14 @@ class Network(NamedTuple):
 
     init(key, input_size, hidden_size, output_size, *, bias=True, dtype=float32)
         -> NetworkParams
-    apply(params, xs, state=None, *, gradient="manual", chunk_size=None, store=None)
-        -> (ys [T, ..., O], final state)
-    error(params, xs, targets, state=None, *, weights=None, gradient="manual",
-        chunk_size=None, store=None, return_state=False) -> E, or (E, final state)
-    gradients(params, xs, targets, state=None, *, weights=None, chunk_size=None,
-        store=None) -> (E, NetworkParams), equations 58-60 by hand
+    apply(params, xs, state=None, *, lengths=None, resets=None, gradient="manual",
+        chunk_size=None, store=None) -> (ys [T, ..., O], final state)
+    error(params, xs, targets, state=None, *, weights=None, lengths=None, resets=None,
+        gradient="manual", chunk_size=None, store=None, return_state=False)
+        -> E, or (E, final state)
+    gradients(params, xs, targets, state=None, *, weights=None, lengths=None,
+        resets=None, chunk_size=None, store=None)
+        -> (E, NetworkParams), equations 58-60 by hand
     """
 
     init: Callable[..., NetworkParams]
@@ -90,7 +93,8 @@ _ERRORS = {
 }
 
 
-def _check_targets(error: _Error, ys: Array, targets: Array) -> None:
+def _check_targets(error: _Error, ys: Array, targets: Array, marks: Marks) -> Array:
+    """The targets, zero past each row's length, whatever stood there."""
     shape = ys.shape[:-1] if error.integer_targets else ys.shape
     if targets.shape != shape:
         raise ValueError(f"targets: expected shape {shape}, got {targets.shape}")
@@ -98,19 +102,25 @@ def _check_targets(error: _Error, ys: Array, targets: Array) -> None:
         raise TypeError(f"targets: expected integer labels, got {targets.dtype}")
     if not error.integer_targets and targets.dtype != ys.dtype:
         raise TypeError(f"targets: expected {ys.dtype}, got {targets.dtype}")
+    if error.integer_targets:
+        return live_only(marks, targets[..., None])[..., 0]
+    return live_only(marks, targets)
 
 
-def _shares(ys: Array, weights: Array | None) -> Array:
+def _shares(ys: Array, weights: Array | None, marks: Marks) -> Array:
     """Each step's share of E, [T, ...]: w / Σw, and zero where all weights are."""
     shape = ys.shape[:-1]
-    if weights is None:
+    if weights is None and marks.live is None:
         return jnp.full(shape, 1 / max(1, ys[..., 0].size), ys.dtype)
+    if weights is None:
+        weights = jnp.ones(shape, ys.dtype)
     if weights.shape != shape:
         raise ValueError(f"weights: expected shape {shape}, got {weights.shape}")
     if weights.dtype != ys.dtype:
         raise TypeError(f"weights: expected {ys.dtype}, got {weights.dtype}")
-    total = weights.sum()
-    return weights / jnp.where(total == 0, 1, total)
+    inside = live_only(marks, weights[..., None])[..., 0]
+    total = inside.sum()
+    return inside / jnp.where(total == 0, 1, total)
 
 
 @lru_cache
@@ -128,6 +138,8 @@ def network(cell: Cell, error: str = "squared", output: str | None = None) -> Ne
 
     E is the mean of the steps' errors over time and batch, or Σ w e / Σ w with
     `weights` [T, ...]: weights that are 1 at the last step alone give the seed's E_N.
+    With `lengths`, steps past a row's length weigh nothing, and their outputs are zero.
+    `lengths` and `resets` are as in `unroll`.
 
     Raises:  ValueError for an unknown error or output, or a cross-entropy with an
              output; the functions raise, at trace time, for wrong shapes and dtypes.
@@ -153,26 +165,35 @@ def network(cell: Cell, error: str = "squared", output: str | None = None) -> Ne
         xs,
         state=None,
         *,
+        lengths=None,
+        resets=None,
         gradient: Gradient = "manual",
         chunk_size: int | None = None,
         store: Store | None = None,
     ):
         options = {"gradient": gradient, "chunk_size": chunk_size, "store": store}
-        hs, final = unroll(cell, params.cell, xs, state, **options)
-        return readout(params.readout, hs, output), final
-
-    def mean_error(ys, targets, weights):
-        _check_targets(measure, ys, targets)
-        return (measure.value(ys, targets) * _shares(ys, weights)).sum()
+        rows = {"lengths": lengths, "resets": resets}
+        hs, final = unroll(cell, params.cell, xs, state, **rows, **options)
+        ys = readout(params.readout, hs, output)
+        return live_only(make_marks(xs, lengths, None), ys), final
 
     def error_of(
-        params, xs, targets, state=None, *, weights=None, return_state=False, **options
+        params,
+        xs,
+        targets,
+        state=None,
+        *,
+        weights=None,
+        lengths=None,
+        return_state=False,
+        **options,
     ):
-        ys, final = apply(params, xs, state, **options)
-        value = mean_error(ys, targets, weights)
+        ys, final = apply(params, xs, state, lengths=lengths, **options)
+        marks = make_marks(xs, lengths, None)
+        targets = _check_targets(measure, ys, targets, marks)
+        value = (measure.value(ys, targets) * _shares(ys, weights, marks)).sum()
         return (value, final) if return_state else value
 
-    @partial(jax.jit, static_argnames=("chunk_size", "store"))
     def gradients(
         params,
         xs,
@@ -180,18 +201,28 @@ def network(cell: Cell, error: str = "squared", output: str | None = None) -> Ne
         state=None,
         *,
         weights=None,
+        lengths=None,
+        resets=None,
         chunk_size: int | None = None,
         store: Store | None = None,
     ):
         xs, state = check_inputs(cell, params.cell, xs, state)
         plan = make_plan(params.cell, xs, chunk_size, store)
-        params, xs, state = vary_alike(params, xs, state)
-        states, final, trace = unfold(cell, plan, params.cell, xs, state)  # (56)
+        marks = make_marks(xs, lengths, resets)
+        inputs = vary_alike(params, xs, marks, state)
+        return by_hand(plan, *inputs, targets, weights)
+
+    @partial(jax.jit, static_argnums=0)
+    def by_hand(plan, params, xs, marks, state, targets, weights):
+        xs = live_only(marks, xs)
+        states, final, trace = unfold(cell, plan, params.cell, xs, marks, state)  # (56)
         hs = states[0]
         ys = readout(params.readout, hs, output)  # (57)
-        value = mean_error(ys, targets, weights)
+        targets = _check_targets(measure, ys, targets, marks)
+        shares = _shares(ys, weights, marks)
+        value = (measure.value(ys, targets) * shares).sum()
         # ∂E/∂y, then through σ to the pre-activation of (57)
-        d_ys = measure.slope(ys, targets) * _shares(ys, weights)[..., None]
+        d_ys = measure.slope(ys, targets) * shares[..., None]
         delta_y = d_ys * output_slope(ys, output)
         d_readout = ReadoutParams(
             outer_sum(hs, delta_y),  # (58) ∂E/∂W_y = Σ_N s_Nᵀ δy_N
@@ -202,7 +233,9 @@ def network(cell: Cell, error: str = "squared", output: str | None = None) -> Ne
         # (59) and (60), from every step to all steps before it
         direct = type(states)(d_hs, *[None] * (len(states) - 1))
         no_final = jax.tree.map(jnp.zeros_like, final)
-        d = backward(cell, plan, params.cell, xs, trace, direct, no_final, keep=False)
+        d = backward(
+            cell, plan, params.cell, xs, marks, trace, direct, no_final, keep=False
+        )
         return value, NetworkParams(d.params, d_readout)
 
     return Network(init, apply, error_of, gradients)

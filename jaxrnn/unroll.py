@@ -8,9 +8,10 @@ from jax import Array
 
 from jaxrnn.bptt import backward
 from jaxrnn.cell import Cell, Params
-from jaxrnn.checks import check_inputs
+from jaxrnn.checks import check_flag, check_inputs
 from jaxrnn.chunks import Store, make_plan
 from jaxrnn.forward import unfold, vary_alike
+from jaxrnn.marks import live_only, make_marks, turn
 
 Gradient = Literal["manual", "autodiff"]
 
@@ -24,6 +25,9 @@ def unroll(
     gradient: Gradient = "manual",
     chunk_size: int | None = None,
     store: Store | None = None,
+    lengths: Any = None,
+    resets: Any = None,
+    reverse: bool = False,
     return_states: bool = False,
 ) -> tuple[Any, Any]:
     """Run the cell over a sequence, compiled; the unfolded model.
@@ -46,6 +50,13 @@ def unroll(
             chunk is run again: with `chunk_size` near √T, what is stored grows with √T
             instead of T. By default the first for wide layers (D + H of 192 or more),
             the second for narrow ones.
+        lengths: integers [...], each row's own length in 0..T. Its outputs past it are
+            zero, its final state is the one at it, and nothing past it, be it NaN or
+            inf, reaches an output or a gradient.
+        resets: booleans [T, ...]. Where true, the row's state is its initial one
+            before that step, and no gradient crosses.
+        reverse: run from the last step to the first, each row inside its own length;
+            outputs stay beside their inputs.
         return_states: return every part of every state in place of `hs`.
     Raises:  ValueError or TypeError, at trace time, for a wrong rank, feature size,
              dtype, state or option.
@@ -53,39 +64,45 @@ def unroll(
     """
     xs, state = check_inputs(cell, params, xs, state)
     plan = make_plan(params, xs, chunk_size, store)
+    check_flag("reverse", reverse)
     if gradient not in ("manual", "autodiff"):
         raise ValueError(f"gradient: expected 'manual' or 'autodiff', got {gradient!r}")
     run = _manual if gradient == "manual" else _autodiff
-    inputs = vary_alike(params, xs, state)
-    return _compiled(run, cell, plan, return_states, *inputs)
+    inputs = vary_alike(params, xs, make_marks(xs, lengths, resets), state)
+    return _compiled(run, cell, plan, return_states, reverse, *inputs)
 
 
-def _autodiff(cell, plan, return_states, params, xs, state):
-    states, final, _ = unfold(cell, plan, params, xs, state)
+def _autodiff(cell, plan, return_states, params, xs, marks, state):
+    states, final, _ = unfold(cell, plan, params, xs, marks, state)
     return states if return_states else states[0], final
 
 
 _manual = jax.custom_vjp(_autodiff, nondiff_argnums=(0, 1, 2))
 
 
-def _manual_forward(cell, plan, return_states, params, xs, state):
-    states, final, trace = unfold(cell, plan, params, xs, state)
+def _manual_forward(cell, plan, return_states, params, xs, marks, state):
+    states, final, trace = unfold(cell, plan, params, xs, marks, state)
     out = states if return_states else states[0]
-    return (out, final), (params, xs, trace)
+    return (out, final), (params, xs, marks, trace)
 
 
 def _manual_backward(cell, plan, return_states, residuals, cotangents):
-    params, xs, trace = residuals
+    params, xs, marks, trace = residuals
     direct, final = cotangents
     if not return_states:
         direct = type(final)(direct, *[None] * (len(final) - 1))
-    d = backward(cell, plan, params, xs, trace, direct, final, keep=False)
-    return d.params, d.xs, d.state
+    d = backward(cell, plan, params, xs, marks, trace, direct, final, keep=False)
+    return d.params, d.xs, None, d.state
 
 
 _manual.defvjp(_manual_forward, _manual_backward)
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2, 3))
-def _compiled(run, *args):
-    return run(*args)
+@partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))
+def _compiled(run, cell, plan, return_states, reverse, params, xs, marks, state):
+    if reverse:
+        xs, marks = turn((xs, marks))
+    xs = live_only(marks, xs)
+    hs, final = run(cell, plan, return_states, params, xs, marks, state)
+    hs = live_only(marks, hs)
+    return turn(hs) if reverse else hs, final

@@ -17,6 +17,7 @@ FLOORS = {
     "cell": 0,
     "checks": 1,
     "chunks": 2,
+    "marks": 2,
     "forward": 3,
     "bptt": 4,
     "unroll": 5,

@@ -16,6 +16,7 @@ from jaxrnn.cell import State
 from jaxrnn.cells import ElmanState, GRUState, LSTMState
 from jaxrnn.chunks import Plan
 from jaxrnn.forward import unfold
+from jaxrnn.marks import Marks
 
 
 def all_states(cell, params, xs, state=None, **options):
@@ -164,8 +165,9 @@ def test_an_input_map_ahead_of_the_loop_changes_no_output(name, x64):
 
     @jax.jit
     def run(*inputs):
+        params, xs, state = inputs
         plans = (Plan(2, "states", ahead) for ahead in (True, False))
-        return [unfold(CELLS[name], plan, *inputs) for plan in plans]
+        return [unfold(CELLS[name], plan, params, xs, Marks(), state) for plan in plans]
 
     ahead, inside = run(*case.inputs)
     assert_alike(ahead, inside, 1e-13)

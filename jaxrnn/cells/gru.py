@@ -50,7 +50,8 @@ def _gate(own, z, r, state_prev):
     # XLA's CPU backend would put the whole gate into one kernel and, since that reads
     # the pre-activations at three offsets, compute the tanhs there one by one. It
     # writes a concatenation out, which keeps n's kernel apart, and both vectorised.
-    beside = jnp.stack([kept.n, state_prev.h], axis=-2).reshape(*kept.n.shape[:-1], -1)
+    *leading, units = kept.n.shape
+    beside = jnp.stack([kept.n, state_prev.h], axis=-2).reshape(*leading, 2 * units)
     n, h_prev = jnp.split(beside, 2, axis=-1)
     return GRUState(n + kept.update * (h_prev - n)), kept
 

@@ -1,0 +1,81 @@
+"""Which steps of which rows count: lengths, resets and the direction of time.
+
+The edge contract: a row's state is held past its length, so that the last state is the
+one at the length and no history is kept to pick it from; what is past the length is
+zeroed before the loop and after it, so that it reaches no output and no gradient. A
+reset puts the initial state in place of the one before, and no gradient crosses.
+Reversed, the padding comes first and the initial state is held through it: each row is
+reversed inside its own length.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.core import Tracer
+
+from jaxrnn.checks import check_array
+
+
+class Marks(NamedTuple):
+    """Booleans [T, ...], or None where there is nothing to mark."""
+
+    live: Array | None = None  # the step is inside its row's length
+    reset: Array | None = None  # and starts from the initial state
+
+
+def make_marks(xs: Array, lengths: Any, resets: Any) -> Marks:
+    """Checked, and a reset past the length left out.
+
+    Raises:  ValueError or TypeError, at trace time, for a wrong shape or dtype, or for
+             a concrete length outside 0..T; a traced one is clamped to it.
+    """
+    length, batch = xs.shape[0], xs.shape[1:-1]
+    live = reset = None
+    if lengths is not None:
+        lengths = _as_array("lengths", lengths, jnp.integer, "integers", batch)
+        known = not isinstance(lengths, Tracer)
+        if known and ((lengths < 0) | (lengths > length)).any():
+            raise ValueError(
+                f"lengths: expected values in 0..{length} (xs has {length} steps), "
+                f"got {lengths.min()}..{lengths.max()}"
+            )
+        steps = jnp.arange(length).reshape(-1, *[1] * len(batch))
+        live = steps < lengths[None].astype(steps.dtype)
+    if resets is not None:
+        reset = _as_array("resets", resets, jnp.bool_, "booleans", (length, *batch))
+        reset = reset if live is None else reset & live
+    return Marks(live, reset)
+
+
+def _as_array(name: str, value: Any, kind: Any, words: str, shape: tuple) -> Array:
+    value = jnp.asarray(value)
+    if not jnp.issubdtype(value.dtype, kind):
+        raise TypeError(f"{name}: expected {words} {list(shape)}, got {value.dtype}")
+    check_array(name, value, shape, value.dtype)
+    return value
+
+
+def where_live(marks: Marks, value: Any, otherwise: Any) -> Any:
+    """`value` in the rows that are inside their length; parts [..., N]."""
+    return value if marks.live is None else _select(marks.live, value, otherwise)
+
+
+def where_reset(marks: Marks, value: Any, otherwise: Any) -> Any:
+    """`value` in the rows that start again; parts [..., N]."""
+    return otherwise if marks.reset is None else _select(marks.reset, value, otherwise)
+
+
+def _select(mask: Array, value: Any, otherwise: Any) -> Any:
+    return jax.tree.map(lambda a, b: jnp.where(mask[..., None], a, b), value, otherwise)
+
+
+def live_only(marks: Marks, values: Any) -> Any:
+    """`values`, and zero past each row's length."""
+    return where_live(marks, values, jax.tree.map(jnp.zeros_like, values))
+
+
+def turn(values: Any) -> Any:
+    """`values`, arrays [T, ...], in the other direction of time."""
+    return jax.tree.map(lambda a: a[::-1], values)
