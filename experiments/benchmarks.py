@@ -218,6 +218,16 @@ def about_machine(rates: Rates) -> dict[str, Any]:
     }
 
 
+def write(out: Path, results: dict[str, Any]) -> None:
+    """What there is so far: JSON, the page of tables, and the figures."""
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "benchmarks.json").write_text(json.dumps(results, indent=1) + "\n")
+    (out / "benchmarks.md").write_text(benchmark_tables.page(results))
+    benchmark_figures.draw_grid(out / "grid.png", results["grid"])
+    if "sweeps" in results:
+        benchmark_figures.draw_sweeps(out / "sweeps.png", results["sweeps"])
+
+
 def main(config: Config) -> dict[str, Any]:
     """Measure, print and write everything."""
     console = Console()
@@ -232,17 +242,12 @@ def main(config: Config) -> dict[str, Any]:
             for row in measure(cell, size, config, rates)
         ],
     }
-    config.out.mkdir(parents=True, exist_ok=True)
+    write(config.out, results)
     if not config.quick:
         studies = benchmark_studies.studies(config.cell)
         for name, study in track(studies.items(), "sweeps, studies", console=console):
             results[name] = study()
-        benchmark_figures.draw_sweeps(config.out / "sweeps.png", results["sweeps"])
-    benchmark_figures.draw_grid(config.out / "grid.png", results["grid"])
-    text = json.dumps(results, indent=1)
-    (config.out / "benchmarks.json").write_text(text + "\n")
-    page = benchmark_tables.page(results)
-    (config.out / "benchmarks.md").write_text(page)
+            write(config.out, results)
     console.print(benchmark_tables.summary(results["grid"]))
     return results
 
