@@ -1,4 +1,4 @@
-"""What a cell is: two affine maps and a gate map.
+"""What a cell is: two affine maps and a gate map; and a layer: cells put together.
 
 With state `s` (a NamedTuple whose first part is the exposed `h`):
 
@@ -13,8 +13,9 @@ two parts, so that the loop over time only multiplies:
     c_t = linearize(own, k_t, s_{t-1}, s_t)         for a whole chunk of time at once
     δz_t, δr_t, s̄_{t-1} = pullback(own, c_t, λ_t)   linear in λ_t = ∂E/∂s_t
 
-`own` holds the gate map's own parameters (peepholes, gains), None where it has none.
-All three act on the last axis: leading axes are equal and free.
+`own` holds the gate map's own parameters (peepholes, gains, a product of its own),
+None where it has none; their gradient is taken for a whole chunk at once, too. All
+three act on the last axis: leading axes are equal and free. W_s may have no column.
 """
 
 from collections.abc import Callable
@@ -30,7 +31,8 @@ class Params(NamedTuple):
     """A cell's parameters.
 
     Shapes:  w_x [D, G·H], w_s [H, G·H], b [G·H] or None, b_s [G·H] or None; `own`: any
-             pytree that the gate map reads, or None. G gates, D inputs, H units.
+             pytree that the gate map reads, or None. G gates, D inputs, H units. A cell
+             may have a w_s of other sizes: its rows are h's, its columns r's.
     """
 
     w_x: Array
@@ -54,7 +56,7 @@ class Cell(NamedTuple):
     gate(own, z, r, state_prev) -> (state, kept)
     linearize(own, kept, state_prev, state) -> coefficients
     pullback(own, coefficients, adjoint) -> (d_z, d_r, adjoint_prev)
-    gates: G, how many pre-activations a unit has.
+    gates: G, how many columns of w_x a unit has.
     """
 
     init: Callable[..., Params]
@@ -65,19 +67,48 @@ class Cell(NamedTuple):
     gates: int
 
 
+class Layer(NamedTuple):
+    """A record of pure functions: cells, or layers, run together as one.
+
+    init(key, input_size, hidden_size, *, bias=True, dtype=float32) -> params
+    initial_state(params, batch_shape=()) -> state
+    output_size(params) -> int, features of what it puts out
+    noise(key, params, xs) -> what a run draws by chance, or None; see `draw_noise`
+    run(apply, params, xs, state, noise) -> (hs, states, final state), where
+        `apply(part, params, xs, state, noise, ...)` runs a part and gives the same
+    """
+
+    init: Callable[..., Any]
+    initial_state: Callable[..., Any]
+    output_size: Callable[[Any], int]
+    noise: Callable[..., Any]
+    run: Callable[..., tuple[Any, Any, Any]]
+
+
+def output_size(layer: Cell | Layer, params: Any) -> int:
+    """The features of the outputs, H for most cells."""
+    if isinstance(layer, Layer):
+        return layer.output_size(params)
+    return jax.eval_shape(layer.initial_state, params)[0].shape[-1]
+
+
 def init_params(
     key: Array,
     input_size: int,
     hidden_size: int,
     *,
     gates: int,
+    recurrent_gates: int | None = None,
+    state_size: int | None = None,
     bias: bool = True,
     recurrent_bias: bool = False,
     dtype: DTypeLike = jnp.float32,
 ) -> Params:
     """Draw W_x by variance scaling and W_s orthogonal, each gate on its own.
 
-    Shapes:  as in `Params`; biases are zeros, `b_s` only with `recurrent_bias`.
+    Shapes:  as in `Params`; biases are zeros, `b_s` only with `recurrent_bias`. W_s is
+             [H, G·H] but with `recurrent_gates` in place of its G, and `state_size` in
+             place of its first H, where they are given.
     Raises:  ValueError if a size is not positive; TypeError if dtype is not floating.
     Source:  W_x: LeCun et al. (1998) "Efficient BackProp" §4.6, variance 1/D.
              W_s: Saxe et al. (2014), arXiv 1312.6120.
@@ -89,21 +120,21 @@ def init_params(
         )
     if not jnp.issubdtype(dtype, jnp.floating):
         raise TypeError(f"dtype: expected a floating dtype, got {jnp.dtype(dtype)}")
-    keys = jax.random.split(key, 2 * gates)
-    w_x = [
-        jax.nn.initializers.lecun_normal()(k, (input_size, hidden_size), jnp.float32)
-        for k in keys[:gates]
-    ]
-    w_s = [
-        jax.nn.initializers.orthogonal()(k, (hidden_size, hidden_size), jnp.float32)
-        for k in keys[gates:]
-    ]
-    zeros = jnp.zeros(gates * hidden_size, dtype)
+    back = gates if recurrent_gates is None else recurrent_gates
+    rows = hidden_size if state_size is None else state_size
+    keys = jax.random.split(key, gates + back)
+    draw_x, draw_s = (
+        jax.nn.initializers.lecun_normal(),
+        jax.nn.initializers.orthogonal(),
+    )
+    w_x = [draw_x(k, (input_size, hidden_size), jnp.float32) for k in keys[:gates]]
+    w_s = [draw_s(k, (rows, hidden_size), jnp.float32) for k in keys[gates:]]
+    w_s = jnp.concatenate(w_s, axis=1) if w_s else jnp.zeros((rows, 0), jnp.float32)
     return Params(
         jnp.concatenate(w_x, axis=1).astype(dtype),
-        jnp.concatenate(w_s, axis=1).astype(dtype),
-        zeros if bias else None,
-        zeros if bias and recurrent_bias else None,
+        w_s.astype(dtype),
+        jnp.zeros(gates * hidden_size, dtype) if bias else None,
+        jnp.zeros(back * hidden_size, dtype) if bias and recurrent_bias else None,
     )
 
 

@@ -1,5 +1,6 @@
 """What is wrong with the caller's arrays, said at trace time and by name."""
 
+from functools import lru_cache
 from typing import Any
 
 import chex
@@ -28,7 +29,7 @@ def check_array(name: str, value: Any, shape: tuple[int, ...], dtype: Any) -> No
 
 
 def check_params(cell: Cell, params: Params) -> None:
-    """Raise unless the parameters are this cell's: W_x, W_s and biases agree."""
+    """Raise unless the parameters are this cell's, as its `init` would shape them."""
     if not isinstance(cell, Cell):
         raise TypeError(
             f"cell: expected a jaxrnn.Cell such as elman(), got {type(cell).__name__}"
@@ -43,13 +44,27 @@ def check_params(cell: Cell, params: Params) -> None:
         )
     if not jnp.issubdtype(w_s.dtype, jnp.floating):
         raise TypeError(f"params.w_s: expected a floating dtype, got {w_s.dtype}")
-    wide = cell.gates * w_s.shape[0]
-    check_array("params.w_s", w_s, (w_s.shape[0], wide), w_s.dtype)
-    check_array("params.w_x", w_x, (w_x.shape[0], wide), w_s.dtype)
-    for name in ("b", "b_s"):
+    if jax.dtypes.canonicalize_dtype(w_s.dtype) != w_s.dtype:
+        raise TypeError(
+            f"params.w_s: got {w_s.dtype}, which JAX narrows unless jax_enable_x64 is "
+            "set; expected float32 or a narrower dtype"
+        )
+    units, rest = divmod(w_x.shape[1], cell.gates)
+    units = w_s.shape[0] if rest else units
+    wanted = _shapes(cell, w_x.shape[0], units)
+    check_array("params.w_x", w_x, wanted.w_x.shape, w_s.dtype)
+    check_array("params.w_s", w_s, wanted.w_s.shape, w_s.dtype)
+    for name, matrix in (("b", w_x), ("b_s", w_s)):
         bias = getattr(params, name)
         if bias is not None:
-            check_array(f"params.{name}", bias, (wide,), w_s.dtype)
+            check_array(f"params.{name}", bias, matrix.shape[1:], w_s.dtype)
+    own = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, w_s.dtype), wanted.own)
+    check_alike("params.own", params.own, own)
+
+
+@lru_cache
+def _shapes(cell: Cell, inputs: int, units: int) -> Params:
+    return jax.eval_shape(lambda: cell.init(jax.random.key(0), inputs, units))
 
 
 def check_inputs(cell: Cell, params: Params, xs: Any, state: Any) -> tuple[Array, Any]:

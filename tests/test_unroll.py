@@ -262,6 +262,10 @@ CASE = draw(lstm(), dtype=np.float32)
 P = CASE.params
 
 
+def of(cell):
+    return draw(cell, dtype=np.float32).params
+
+
 def wrong(error, *words, **arguments):
     """A call of an LSTM with 2 inputs and 3 units on xs [5, 2, 2], changed."""
     return pytest.param(arguments, error, words, id="-".join(arguments) + words[0][:20])
@@ -277,10 +281,9 @@ def wrong(error, *words, **arguments):
         wrong(
             ValueError, "params: expected", "(3,)", params=P._replace(w_x=np.ones(3))
         ),
-        wrong(ValueError, "params.w_s", "(3, 12)", "(3, 9)", params=draw(gru()).params),
-        wrong(
-            ValueError, "params.w_s", "(3, 12)", "(3, 3)", params=draw(elman()).params
-        ),
+        wrong(ValueError, "params.w_x", "(2, 12)", "(2, 9)", params=of(gru())),
+        wrong(ValueError, "params.w_x", "(2, 12)", "(2, 3)", params=of(elman())),
+        wrong(TypeError, "params.w_s: got float64", "x64", params=draw(lstm()).params),
         wrong(ValueError, "params.w_s", params=P._replace(w_s=P.w_s[:2])),
         wrong(ValueError, "params.w_x", "(2, 12)", params=P._replace(w_x=P.w_x[:, 1:])),
         wrong(ValueError, "params.b]", "(12)", "(3,)", params=P._replace(b=P.b[:3])),
