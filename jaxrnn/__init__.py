@@ -1,5 +1,6 @@
 """Recurrent networks as pure functions, their gradients derived by hand."""
 
+from jaxrnn import layers as layers
 from jaxrnn import optim as optim
 from jaxrnn import training as training
 from jaxrnn.bptt import BPTT as BPTT
@@ -13,6 +14,8 @@ from jaxrnn.cells import lstm as lstm
 from jaxrnn.forward import step as step
 from jaxrnn.gradcheck import GradientReport as GradientReport
 from jaxrnn.gradcheck import check_gradients as check_gradients
+from jaxrnn.layers import bidirectional as bidirectional
+from jaxrnn.layers import stack as stack
 from jaxrnn.network import Network as Network
 from jaxrnn.network import NetworkParams as NetworkParams
 from jaxrnn.network import network as network

@@ -85,7 +85,7 @@ class Layer(NamedTuple):
     run: Callable[..., tuple[Any, Any, Any]]
 
 
-def output_size(layer: Cell | Layer, params: Any) -> int:
+def output_features(layer: Cell | Layer, params: Any) -> int:
     """The features of the outputs, H for most cells."""
     if isinstance(layer, Layer):
         return layer.output_size(params)

@@ -10,7 +10,7 @@ from jax import Array, lax
 from jaxrnn.cell import Cell, Params
 from jaxrnn.checks import check_step
 from jaxrnn.chunks import Plan, scan_chunks, scan_steps
-from jaxrnn.marks import Marks, where_live, where_reset
+from jaxrnn.marks import Marks, mix, where_live, where_reset
 from jaxrnn.numerics import add_bias
 
 
@@ -37,10 +37,22 @@ def step(cell: Cell, params: Params, state: Any, x: Array) -> Any:
     return cell.gate(params.own, input_map(params, x), r, state)[0]
 
 
+class Fixed(NamedTuple):
+    """What is the same at every step of a run, beside the parameters."""
+
+    restart: Any  # the state that a reset puts in place; None without resets
+    mask: Array | None = None  # [..., H], what h is multiplied by before W_s
+
+
+def operand(fixed: Fixed, h: Array) -> Array:
+    """What W_s multiplies; h of one step [..., H] or of many [T, ..., H]."""
+    return h if fixed.mask is None else h * jnp.broadcast_to(fixed.mask, h.shape)
+
+
 class Trace(NamedTuple):
     """What the forward pass leaves for the backward one."""
 
-    starts: Any  # the state before each chunk's first step, the initial one first
+    starts: Any  # the state before each chunk's first step, the first included
     states: Any  # every state, parts [T, ..., H], or None: computed again
     kept: Any  # what every gate kept, [T, ...], or None: computed again
 
@@ -51,8 +63,8 @@ def scan_cell(
     params: Params,
     xs: Array,
     marks: Marks,
+    fixed: Fixed,
     state: Any,
-    initial: Any,
     *,
     keep: bool,
 ) -> tuple[Any, tuple[Any, Any]]:
@@ -61,9 +73,10 @@ def scan_cell(
     def one_step(state, inputs):
         z, marks = inputs
         z = z if plan.ahead else input_map(params, z)
-        before = where_reset(marks, initial, state)
-        after, kept = cell.gate(params.own, z, recurrent_map(params, before[0]), before)
-        state = where_live(marks, after, state)
+        before = where_reset(marks, fixed.restart, state)
+        r = recurrent_map(params, operand(fixed, before[0]))
+        after, kept = cell.gate(params.own, z, r, before)
+        state = where_live(marks, mix(marks, after, before), state)
         return state, (state, kept if keep else None)
 
     zs = input_map(params, xs) if plan.ahead else xs
@@ -71,7 +84,13 @@ def scan_cell(
 
 
 def unfold(
-    cell: Cell, plan: Plan, params: Params, xs: Array, marks: Marks, state: Any
+    cell: Cell,
+    plan: Plan,
+    params: Params,
+    xs: Array,
+    marks: Marks,
+    fixed: Fixed,
+    state: Any,
 ) -> tuple[Any, Any, Trace]:
     """Run the cell: every state (parts [T, ..., H]), the last one, and the trace."""
     run = partial(scan_cell, cell, plan, params)
@@ -79,14 +98,15 @@ def unfold(
 
         def one_chunk(start, _, steps):
             xs, marks = steps
-            final, (states, _) = run(xs, marks, start, state, keep=False)
+            final, (states, _) = run(xs, marks, fixed, start, keep=False)
             return final, (jax.tree.map(lambda s: s[None], start), states)
 
         final, (starts, states) = scan_chunks(one_chunk, state, (xs, marks), plan.chunk)
         return states, final, Trace(starts, None, None)
 
-    keep = plan.store == "activations"
-    final, (states, kept) = run(xs, marks, state, state, keep=keep)
+    # A gate's state is gone where a share of the one before replaced it.
+    keep = plan.store == "activations" and marks.hold is None
+    final, (states, kept) = run(xs, marks, fixed, state, keep=keep)
     starts = jax.tree.map(
         lambda s0, s: jnp.concatenate([s0[None], s[plan.chunk - 1 : -1 : plan.chunk]]),
         state,

@@ -19,10 +19,11 @@ from jaxrnn.checks import check_array
 
 
 class Marks(NamedTuple):
-    """Booleans [T, ...], or None where there is nothing to mark."""
+    """What differs by step and row, arrays [T, ...]; None where nothing does."""
 
-    live: Array | None = None  # the step is inside its row's length
-    reset: Array | None = None  # and starts from the initial state
+    live: Array | None = None  # booleans: the step is inside its row's length
+    reset: Array | None = None  # booleans: and starts from the initial state
+    hold: Any = None  # parts [T, ..., H] in 0..1: how much of the state before is kept
 
 
 def make_marks(xs: Array, lengths: Any, resets: Any) -> Marks:
@@ -65,6 +66,13 @@ def where_live(marks: Marks, value: Any, otherwise: Any) -> Any:
 def where_reset(marks: Marks, value: Any, otherwise: Any) -> Any:
     """`value` in the rows that start again; parts [..., N]."""
     return otherwise if marks.reset is None else _select(marks.reset, value, otherwise)
+
+
+def mix(marks: Marks, after: Any, before: Any) -> Any:
+    """The step's state with the share of the one before that is kept."""
+    if marks.hold is None:
+        return after
+    return jax.tree.map(lambda w, a, b: (1 - w) * a + w * b, marks.hold, after, before)
 
 
 def _select(mask: Array, value: Any, otherwise: Any) -> Any:

@@ -11,7 +11,7 @@ error at every step the three are summed over N as well, which one backward pass
 """
 
 from collections.abc import Callable
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import jax
@@ -19,11 +19,9 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
-from jaxrnn.bptt import backward, outer_sum, row_sum
-from jaxrnn.cell import Cell, Params
-from jaxrnn.checks import check_inputs
-from jaxrnn.chunks import Store, make_plan
-from jaxrnn.forward import unfold, vary_alike
+from jaxrnn.backward import outer_sum, row_sum
+from jaxrnn.cell import Cell, Layer, output_features
+from jaxrnn.forward import vary_alike
 from jaxrnn.marks import Marks, live_only, make_marks
 from jaxrnn.readout import (
     ReadoutParams,
@@ -32,13 +30,14 @@ from jaxrnn.readout import (
     output_slope,
     readout,
 )
-from jaxrnn.unroll import Gradient, unroll
+from jaxrnn.run import check_run
+from jaxrnn.unroll import unroll
 
 
 class NetworkParams(NamedTuple):
-    """The parameters of a network: its cell's and its readout's."""
+    """The parameters of a network: its cell's or layer's, and its readout's."""
 
-    cell: Params
+    cell: Any
     readout: ReadoutParams
 
 
@@ -47,14 +46,15 @@ class Network(NamedTuple):
 
     init(key, input_size, hidden_size, output_size, *, bias=True, dtype=float32)
         -> NetworkParams
-    apply(params, xs, state=None, *, lengths=None, resets=None, gradient="manual",
-        chunk_size=None, store=None) -> (ys [T, ..., O], final state)
-    error(params, xs, targets, state=None, *, weights=None, lengths=None, resets=None,
-        gradient="manual", chunk_size=None, store=None, return_state=False)
-        -> E, or (E, final state)
-    gradients(params, xs, targets, state=None, *, weights=None, lengths=None,
-        resets=None, chunk_size=None, store=None)
+    apply(params, xs, state=None, *, gradient="manual", **options)
+        -> (ys [T, ..., O], final state)
+    error(params, xs, targets, state=None, *, weights=None, return_state=False,
+        gradient="manual", **options) -> E, or (E, final state)
+    gradients(params, xs, targets, state=None, *, weights=None, **options)
         -> (E, NetworkParams), equations 58-60 by hand
+
+    The options are those of `unroll`: lengths, resets, reset_to, reverse, noise,
+    chunk_size and store.
     """
 
     init: Callable[..., NetworkParams]
@@ -124,11 +124,13 @@ def _shares(ys: Array, weights: Array | None, marks: Marks) -> Array:
 
 
 @lru_cache
-def network(cell: Cell, error: str = "squared", output: str | None = None) -> Network:
+def network(
+    cell: Cell | Layer, error: str = "squared", output: str | None = None
+) -> Network:
     """Put a cell, a readout and an error together.
 
     Args:
-        cell: the transition, such as `elman()`.
+        cell: the transition, such as `elman()`, or a layer from `jaxrnn.layers`.
         error: "squared", (d - y)² summed over outputs, targets [T, ..., O];
             "softmax_cross_entropy", y are logits, targets integer labels [T, ...];
             "sigmoid_cross_entropy", y are logits, summed over outputs, targets
@@ -139,7 +141,7 @@ def network(cell: Cell, error: str = "squared", output: str | None = None) -> Ne
     E is the mean of the steps' errors over time and batch, or Σ w e / Σ w with
     `weights` [T, ...]: weights that are 1 at the last step alone give the seed's E_N.
     With `lengths`, steps past a row's length weigh nothing, and their outputs are zero.
-    `lengths` and `resets` are as in `unroll`.
+    `lengths` and the other options are as in `unroll`.
 
     Raises:  ValueError for an unknown error or output, or a cross-entropy with an
              output; the functions raise, at trace time, for wrong shapes and dtypes.
@@ -155,25 +157,14 @@ def network(cell: Cell, error: str = "squared", output: str | None = None) -> Ne
         key, input_size, hidden_size, output_size, *, bias=True, dtype=jnp.float32
     ):
         k_cell, k_readout = jax.random.split(key)
+        own = cell.init(k_cell, input_size, hidden_size, bias=bias, dtype=dtype)
+        width = output_features(cell, own)
         return NetworkParams(
-            cell.init(k_cell, input_size, hidden_size, bias=bias, dtype=dtype),
-            init_readout(k_readout, hidden_size, output_size, bias=bias, dtype=dtype),
+            own, init_readout(k_readout, width, output_size, bias=bias, dtype=dtype)
         )
 
-    def apply(
-        params,
-        xs,
-        state=None,
-        *,
-        lengths=None,
-        resets=None,
-        gradient: Gradient = "manual",
-        chunk_size: int | None = None,
-        store: Store | None = None,
-    ):
-        options = {"gradient": gradient, "chunk_size": chunk_size, "store": store}
-        rows = {"lengths": lengths, "resets": resets}
-        hs, final = unroll(cell, params.cell, xs, state, **rows, **options)
+    def apply(params, xs, state=None, *, lengths=None, **options):
+        hs, final = unroll(cell, params.cell, xs, state, lengths=lengths, **options)
         ys = readout(params.readout, hs, output)
         return live_only(make_marks(xs, lengths, None), ys), final
 
@@ -195,29 +186,23 @@ def network(cell: Cell, error: str = "squared", output: str | None = None) -> Ne
         return (value, final) if return_state else value
 
     def gradients(
-        params,
-        xs,
-        targets,
-        state=None,
-        *,
-        weights=None,
-        lengths=None,
-        resets=None,
-        chunk_size: int | None = None,
-        store: Store | None = None,
+        params, xs, targets, state=None, *, weights=None, lengths=None, **options
     ):
-        xs, state = check_inputs(cell, params.cell, xs, state)
-        plan = make_plan(params.cell, xs, chunk_size, store)
-        marks = make_marks(xs, lengths, resets)
-        inputs = vary_alike(params, xs, marks, state)
-        return by_hand(plan, *inputs, targets, weights)
+        def run(p):  # (56)
+            return unroll(cell, p, xs, state, lengths=lengths, **options)[0]
 
-    @partial(jax.jit, static_argnums=0)
-    def by_hand(plan, params, xs, marks, state, targets, weights):
-        xs = live_only(marks, xs)
-        states, final, trace = unfold(cell, plan, params.cell, xs, marks, state)  # (56)
-        hs = states[0]
-        ys = readout(params.readout, hs, output)  # (57)
+        xs, *_ = check_run(cell, params.cell, xs, state, None, None)
+        params, _ = vary_alike(params, xs)
+        hs, pull = jax.vjp(run, params.cell)
+        marks = make_marks(xs, lengths, None)
+        value, d_hs, d_readout = by_hand(params.readout, hs, marks, targets, weights)
+        # (59) and (60), from every step to all steps before it
+        (d_cell,) = pull(d_hs)
+        return value, NetworkParams(d_cell, d_readout)
+
+    @jax.jit
+    def by_hand(params, hs, marks, targets, weights):
+        ys = readout(params, hs, output)  # (57)
         targets = _check_targets(measure, ys, targets, marks)
         shares = _shares(ys, weights, marks)
         value = (measure.value(ys, targets) * shares).sum()
@@ -226,16 +211,10 @@ def network(cell: Cell, error: str = "squared", output: str | None = None) -> Ne
         delta_y = d_ys * output_slope(ys, output)
         d_readout = ReadoutParams(
             outer_sum(hs, delta_y),  # (58) ∂E/∂W_y = Σ_N s_Nᵀ δy_N
-            None if params.readout.b_y is None else row_sum(delta_y),
+            None if params.b_y is None else row_sum(delta_y),
         )
         d_readout = jax.tree.map(lambda g: g.astype(hs.dtype), d_readout)
-        d_hs = delta_y @ params.readout.w_y.T  # ∂E_N/∂y_N · ∂y_N/∂s_N
-        # (59) and (60), from every step to all steps before it
-        direct = type(states)(d_hs, *[None] * (len(states) - 1))
-        no_final = jax.tree.map(jnp.zeros_like, final)
-        d = backward(
-            cell, plan, params.cell, xs, marks, trace, direct, no_final, keep=False
-        )
-        return value, NetworkParams(d.params, d_readout)
+        # ∂E_N/∂y_N · ∂y_N/∂s_N
+        return value, delta_y @ params.w_y.T, d_readout
 
     return Network(init, apply, error_of, gradients)

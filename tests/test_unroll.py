@@ -15,7 +15,7 @@ from jaxrnn import custom_cell, elman, gru, lstm, step, unroll
 from jaxrnn.cell import State
 from jaxrnn.cells import ElmanState, GRUState, LSTMState
 from jaxrnn.chunks import Plan
-from jaxrnn.forward import unfold
+from jaxrnn.forward import Fixed, unfold
 from jaxrnn.marks import Marks
 
 
@@ -167,7 +167,8 @@ def test_an_input_map_ahead_of_the_loop_changes_no_output(name, x64):
     def run(*inputs):
         params, xs, state = inputs
         plans = (Plan(2, "states", ahead) for ahead in (True, False))
-        return [unfold(CELLS[name], plan, params, xs, Marks(), state) for plan in plans]
+        start = Marks(), Fixed(state), state
+        return [unfold(CELLS[name], plan, params, xs, *start) for plan in plans]
 
     ahead, inside = run(*case.inputs)
     assert_alike(ahead, inside, 1e-13)

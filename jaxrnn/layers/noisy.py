@@ -1,0 +1,93 @@
+"""A cell that chance disturbs: dropout over time, DropConnect and zoneout."""
+
+from functools import lru_cache, partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jaxrnn.cell import Cell, Layer, output_features
+from jaxrnn.layers.noise import check_rate, draw_mask
+from jaxrnn.run import CellNoise
+
+
+class InputNoise(NamedTuple):
+    """A mask [..., D] on the inputs, one for all steps, and what chance does inside."""
+
+    mask: Array | None
+    cell: CellNoise
+
+
+@lru_cache
+def noisy(
+    cell: Cell,
+    *,
+    inputs: float = 0.0,
+    state: float = 0.0,
+    weights: float = 0.0,
+    zoneout: float | tuple[float, ...] = 0.0,
+) -> Layer:
+    """A cell that chance disturbs in a run with noise. Params and state are the cell's.
+
+    Args:
+        inputs: dropout of the inputs, one mask for all steps of a sequence.
+        state: dropout of h before W_s, one mask for all steps of a sequence. A product
+            of the gate map's own is left as it is.
+        weights: dropout of W_s's elements, one mask for all steps and rows.
+        zoneout: the chance of each unit to keep its value of the step before; one rate
+            or one for each part of the state, such as (h, c). Without noise, each unit
+            keeps that share of it.
+    Raises:  TypeError for what is no cell; ValueError for a rate outside [0, 1) or
+             another number of zoneout rates than the state has parts.
+    Source:  inputs, state: Gal & Ghahramani (2016), arXiv 1512.05287, §4.2. weights:
+             Wan et al. (2013), in W_s: Merity, Keskar & Socher (2018), arXiv
+             1708.02182, §2. zoneout: Krueger et al. (2017), arXiv 1606.01305, §3.2.
+    """
+    if not isinstance(cell, Cell):
+        raise TypeError(f"cell: expected a Cell, got {type(cell).__name__}")
+    for name, rate in (("inputs", inputs), ("state", state), ("weights", weights)):
+        check_rate(name, rate)
+    for rate in zoneout if isinstance(zoneout, tuple) else (zoneout,):
+        check_rate("zoneout", rate)
+
+    def kept(parts, draw):
+        """`draw(rate, part)` of every part of the state; None without zoneout."""
+        rates = zoneout if isinstance(zoneout, tuple) else (zoneout,) * len(parts)
+        if len(rates) != len(parts):
+            raise ValueError(
+                f"zoneout: expected {len(parts)} rates, one for each part of "
+                f"{type(parts).__name__}, got {len(rates)}"
+            )
+        return type(parts)(*map(draw, rates, parts)) if any(rates) else None
+
+    def noise(key, params, xs):
+        k_x, k_h, k_w, k_z = jax.random.split(key, 4)
+        start = cell.initial_state(params, xs.shape[1:-1])
+
+        keys = iter(jax.random.split(k_z, len(start)))
+
+        def draw(rate, part):
+            over_time = (xs.shape[0], *part.shape)
+            return jax.random.bernoulli(next(keys), rate, over_time).astype(part.dtype)
+
+        return InputNoise(
+            draw_mask(k_x, inputs, xs.shape[1:], xs),
+            CellNoise(
+                draw_mask(k_w, weights, params.w_s.shape, params.w_s),
+                draw_mask(k_h, state, start[0].shape, start[0]),
+                kept(start, draw),
+            ),
+        )
+
+    def run(apply, params, xs, start, noise):
+        if noise is None:
+            width = (len(xs), *[1] * (xs.ndim - 1))
+            shares = kept(start, lambda rate, _: jnp.full(width, rate, xs.dtype))
+            noise = InputNoise(None, CellNoise(hold=shares))
+        xs = xs if noise.mask is None else xs * noise.mask[None]
+        return apply(cell, params, xs, start, noise.cell)
+
+    return Layer(
+        cell.init, cell.initial_state, partial(output_features, cell), noise, run
+    )
