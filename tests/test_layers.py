@@ -1,0 +1,397 @@
+"""Layers: what they compute, and that their gradients by hand are JAX's own."""
+
+from functools import partial
+from itertools import pairwise
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jaxrnn import (
+    bidirectional,
+    bptt,
+    check_gradients,
+    elman,
+    gru,
+    lstm,
+    network,
+    stack,
+    step,
+    unroll,
+)
+from jaxrnn.layers import CellNoise, Directions, draw_noise, learned_start, noisy
+from tests.table import assert_alike, assert_equal, draw, relative_errors
+
+LAYERS = {
+    "stack": stack(lstm(), gru(), elman()),
+    "residual": stack(lstm(), lstm(), skip="residual", dropout=0.3),
+    "input": stack(gru(), lstm(), skip="input", dropout=0.3),
+    "concat": bidirectional(lstm()),
+    "sum": bidirectional(gru(), gru(), merge="sum"),
+    "product": bidirectional(gru(), elman(), merge="product"),
+    "mean": bidirectional(elman(), merge="mean"),
+    "deep": stack(bidirectional(lstm()), bidirectional(stack(gru(), lstm()))),
+    "masks": noisy(lstm(), inputs=0.2, state=0.3, weights=0.4),
+    "zoneout": noisy(lstm(), zoneout=(0.2, 0.4)),
+    "learned": learned_start(stack(noisy(gru(), state=0.3), gru(), dropout=0.2)),
+}
+T, ROWS, D, H = 6, 3, 2, 4
+LENGTHS = np.array([6, 0, 4])
+RESETS = np.random.default_rng(1).random((T, ROWS)) < 0.3
+EDGES = {"lengths": LENGTHS, "resets": RESETS, "reverse": True, "chunk_size": 4}
+
+
+def case_of(layer, **options):
+    return draw(layer, steps=T, batch=(ROWS,), inputs=D, units=H, **options)
+
+
+def noise_of(layer, case, seed=3):
+    return draw_noise(jax.random.key(seed), layer, case.params, jnp.asarray(case.xs))
+
+
+def error(layer, options, gradient, params, xs, state, noise):
+    hs, final = unroll(
+        layer, params, xs, state, gradient=gradient, noise=noise, **options
+    )
+    ends = sum(jnp.cos(1.3 * s).sum() for s in jax.tree.leaves(final))
+    return jnp.sin(hs).sum() + ends
+
+
+@pytest.mark.parametrize("chance", [False, True], ids=["plain", "noise-and-edges"])
+@pytest.mark.parametrize("name", LAYERS)
+def test_manual_gradient_equals_autodiff(name, chance, x64):
+    layer, options = LAYERS[name], EDGES if chance else {}
+    case = case_of(layer)
+    noise = noise_of(layer, case) if chance else None
+
+    @jax.jit
+    def both(params, xs, state, noise):
+        inputs = params, xs, state
+        manual, auto = (
+            jax.grad(partial(error, layer, options, g), (0, 1, 2))(*inputs, noise)
+            for g in ("manual", "autodiff")
+        )
+        hs, final = unroll(layer, *inputs, noise=noise, **options)
+        pulls = jnp.cos(hs), jax.tree.map(lambda s: -1.3 * jnp.sin(1.3 * s), final)
+        by_hand = bptt(layer, *inputs, pulls[0], final=pulls[1], noise=noise, **options)
+        return manual, auto, by_hand
+
+    manual, auto, by_hand = both(*case.inputs, noise)
+    assert_alike(manual, auto, 1e-10)
+    assert_alike((by_hand.params, by_hand.xs, by_hand.state), auto, 1e-10)
+
+
+def test_control_a_gradient_without_a_mask_is_found(x64):
+    layer = LAYERS["masks"]
+    case = case_of(layer)
+    noise = noise_of(layer, case)
+    unmasked = noise._replace(cell=noise.cell._replace(mask=None))
+    grads = (
+        jax.grad(partial(error, layer, {}, "manual"))(*case.inputs, n)
+        for n in (noise, unmasked._replace(cell=CellNoise(noise.cell.weights)))
+    )
+    with pytest.raises(TypeError, match="noise"):
+        list(grads)
+    full = jnp.ones_like(noise.cell.mask)
+    other = noise._replace(cell=noise.cell._replace(mask=full))
+    right, wrong = (
+        jax.grad(partial(error, layer, {}, "manual"))(*case.inputs, n)
+        for n in (noise, other)
+    )
+    assert max(relative_errors(right, wrong).values()) > 1e-3
+
+
+@pytest.mark.parametrize("name", ["stack", "deep", "zoneout", "learned"])
+def test_deltas_nest_as_params_and_adjoints_as_the_state(name):
+    layer = LAYERS[name]
+    case = case_of(layer, dtype=np.float32)
+    hs, _ = unroll(layer, *case.inputs)
+    found = bptt(layer, *case.inputs, jnp.ones_like(hs))
+    assert jax.tree.structure(found.adjoints) == jax.tree.structure(case.state)
+    for part, adjoint in zip(
+        jax.tree.leaves(case.state), jax.tree.leaves(found.adjoints), strict=True
+    ):
+        assert adjoint.shape == (T, *part.shape)
+    if name == "stack":
+        wide = [(d.z.shape[-1], d.r.shape[-1]) for d in found.deltas]
+        assert wide == [(4 * H, 4 * H), (3 * H, 3 * H), (H, H)]
+
+
+def test_deltas_and_adjoints_of_a_stack_are_those_of_its_cells_one_by_one(x64):
+    cells = lstm(), gru()
+    case = case_of(stack(*cells))
+    found = bptt(stack(*cells), *case.inputs, case.d_states[-1].h)
+    below, _ = unroll(cells[0], case.params[0], case.xs, case.state[0])
+    top = bptt(cells[1], case.params[1], below, case.state[1], case.d_states[-1].h)
+    low = bptt(cells[0], case.params[0], case.xs, case.state[0], top.xs)
+    assert_alike(found.deltas, (low.deltas, top.deltas), 1e-12)
+    assert_alike(found.adjoints, (low.adjoints, top.adjoints), 1e-12)
+
+
+# What they compute ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("skip", [None, "residual", "input"])
+def test_a_stack_is_its_layers_one_after_the_other(skip, x64):
+    cells = lstm(), gru(), elman()
+    case = case_of(stack(*cells, skip=skip))
+    hs, final = unroll(stack(*cells, skip=skip), *case.inputs)
+    below, finals = case.xs, []
+    for i, cell in enumerate(cells):
+        reads = below
+        if i and skip == "input":
+            reads = np.concatenate([case.xs, below], axis=-1)
+        below, end = unroll(cell, case.params[i], reads, case.state[i])
+        if i and skip == "residual":
+            below = np.asarray(below) + reads
+        finals.append(end)
+    assert_alike((hs, final), (below, tuple(finals)), 1e-12)
+
+
+@pytest.mark.parametrize("merge", ["concat", "sum", "product", "mean", None])
+def test_a_bidirectional_layer_turns_each_row_inside_its_length(merge, x64):
+    layer = bidirectional(gru(), lstm(), merge=merge)
+    case = case_of(layer)
+    hs, final = unroll(layer, *case.inputs, lengths=LENGTHS)
+    join = {
+        "concat": lambda a, b: np.concatenate([a, b], axis=-1),
+        "sum": np.add,
+        "product": np.multiply,
+        "mean": lambda a, b: (a + b) / 2,
+        None: lambda a, b: np.stack([a, b]),
+    }[merge]
+    given = np.stack(hs) if merge is None else np.asarray(hs)
+    for row, length in enumerate(LENGTHS):
+        xs = case.xs[:length, row]
+        starts = jax.tree.map(lambda s, row=row: s[row], case.state)
+        ahead, end = unroll(gru(), case.params[0], xs, starts[0])
+        back, begin = unroll(lstm(), case.params[1], xs[::-1], starts[1])
+        wanted = join(np.asarray(ahead), np.asarray(back)[::-1])
+        time = 1 if merge is None else 0
+        seen = np.moveaxis(given, time, 0)[:, ..., row, :]
+        np.testing.assert_allclose(seen[:length], np.moveaxis(wanted, time, 0))
+        assert not seen[length:].any()
+        of_row = jax.tree.map(lambda s, row=row: s[row], final)
+        assert_alike(of_row, Directions(end, begin), 1e-12)
+
+
+def test_a_reset_separates_the_same_two_steps_in_both_directions(x64):
+    layer = bidirectional(elman(), merge=None)
+    case = case_of(layer)
+    cut = 4
+    resets = np.zeros((T, ROWS), bool)
+    resets[cut] = True
+    hs, _ = unroll(layer, *case.inputs, resets=resets)
+    pieces = [
+        unroll(layer, case.params, xs, case.state)[0]
+        for xs in (case.xs[:cut], case.xs[cut:])
+    ]
+    wanted = jax.tree.map(lambda *a: jnp.concatenate(a), *pieces)
+    assert_alike(hs, wanted, 1e-12)
+
+
+def test_zoneout_keeps_whole_units_in_a_run_with_noise_and_shares_without(x64):
+    layer = noisy(lstm(), zoneout=(0.3, 0.6))
+    case = case_of(layer)
+    noise = noise_of(layer, case)
+    holds = noise.cell.hold
+    assert {*np.unique(holds.h), *np.unique(holds.c)} == {0.0, 1.0}
+    shares = type(holds)(np.full(holds.h.shape, 0.3), np.full(holds.c.shape, 0.6))
+    for drawn, hold in ((noise, holds), (None, shares)):
+        states, final = unroll(layer, *case.inputs, noise=drawn, return_states=True)
+        state = case.state
+        for t in range(T):
+            new = step(lstm(), case.params, state, jnp.asarray(case.xs[t]))
+            mixed = (
+                w[t] * s + (1 - w[t]) * n
+                for w, s, n in zip(hold, state, new, strict=True)
+            )
+            state = type(state)(*mixed)
+            assert_alike(jax.tree.map(lambda s, t=t: s[t], states), state, 1e-12)
+        assert_alike(final, state, 1e-12)
+
+
+def test_masks_are_one_for_all_steps(x64):
+    layer = noisy(gru(), inputs=0.4, state=0.4, weights=0.4)
+    case = case_of(layer)
+    noise = noise_of(layer, case)
+    hs, _ = unroll(layer, *case.inputs, noise=noise)
+    assert noise.mask.shape == (ROWS, D) and noise.cell.mask.shape == (ROWS, H)
+    p, masks = case.params, noise.cell
+    h = np.asarray(case.state.h)
+    for t in range(T):
+        z = case.xs[t] * np.asarray(noise.mask) @ p.w_x + p.b
+        r = (h * np.asarray(masks.mask)) @ (p.w_s * np.asarray(masks.weights)) + p.b_s
+        (z_r, z_u, z_n), (r_r, r_u, r_n) = np.split(z, 3, -1), np.split(r, 3, -1)
+        reset, update = (1 / (1 + np.exp(-a)) for a in (z_r + r_r, z_u + r_u))
+        h = (1 - update) * np.tanh(z_n + reset * r_n) + update * h
+        np.testing.assert_allclose(hs[t], h, rtol=1e-10)
+
+
+def test_dropout_between_layers_drops_at_every_step_anew_and_keeps_the_mean():
+    layer = stack(elman(), elman(), dropout=0.25)
+    params = layer.init(jax.random.key(0), D, 50)
+    xs = jnp.zeros((100, 8, D))
+    (mask,) = draw_noise(jax.random.key(1), layer, params, xs).between
+    assert mask.shape == (100, 8, 50)
+    assert set(np.unique(mask)) == {0.0, np.float32(1 / 0.75)}
+    # 40,000 draws: the mean's standard error is 0.003
+    assert abs(float(mask.mean()) - 1) < 0.015
+    assert not (mask[0] == mask[1]).all()
+
+
+def test_without_noise_rates_of_dropout_change_nothing(x64):
+    plain = stack(lstm(), gru())
+    case = case_of(plain)
+    dropped = stack(
+        noisy(lstm(), inputs=0.5, state=0.5, weights=0.5), gru(), dropout=0.5
+    )
+    assert_equal(unroll(dropped, *case.inputs), unroll(plain, *case.inputs))
+
+
+def test_a_learned_start_is_what_a_run_begins_with_and_gets_the_rows_gradient(x64):
+    layer = learned_start(lstm())
+    case = case_of(layer)
+    params, xs = case.params, case.xs
+    spread = jax.tree.map(lambda s: np.tile(s, (ROWS, 1)), params.start)
+    assert_equal(unroll(layer, params, xs), unroll(lstm(), params.layer, xs, spread))
+
+    def of(params, gradient):
+        return jnp.sin(unroll(layer, params, xs, gradient=gradient)[0]).sum()
+
+    manual, auto = (jax.grad(of)(params, g) for g in ("manual", "autodiff"))
+    assert_alike(manual, auto, 1e-10)
+    hs, _ = unroll(layer, params, xs)
+    found = bptt(layer, params, xs, None, jnp.cos(hs))
+    assert_alike(found.params, auto, 1e-10)
+    rows = bptt(lstm(), params.layer, xs, spread, jnp.cos(hs)).state
+    assert_alike(manual.start, jax.tree.map(lambda s: s.sum(0), rows), 1e-10)
+
+
+def test_every_state_of_every_layer_on_request(x64):
+    layer = LAYERS["deep"]
+    case = case_of(layer)
+    states, final = unroll(layer, *case.inputs, return_states=True)
+    assert jax.tree.structure(states) == jax.tree.structure(case.state)
+    for every, start in zip(
+        jax.tree.leaves(states), jax.tree.leaves(case.state), strict=True
+    ):
+        assert every.shape == (T, *start.shape)
+    top = states[-1].forward[-1]
+    assert_equal(top.c[-1], final[-1].forward[-1].c)
+    assert_equal(states[-1].backward[-1].c[0], final[-1].backward[-1].c)
+
+
+# Pieces and the whole -------------------------------------------------------------
+
+STREAMS = {
+    "lstm": lstm(),
+    "gru": gru(),
+    "stack": stack(lstm(), gru(), skip="residual"),
+    "zoneout": stack(noisy(lstm(), zoneout=0.2), elman()),
+}
+
+
+@pytest.mark.parametrize("name", STREAMS)
+@settings(max_examples=8)
+@given(cuts=st.lists(st.integers(0, 9), max_size=3), seed=st.integers(0, 99))
+def test_pieces_equal_the_whole_to_the_bit(name, cuts, seed):
+    layer = STREAMS[name]
+    case = draw(layer, steps=9, batch=(2,), units=5, dtype=np.float32, seed=seed)
+    resets = np.random.default_rng(seed).random((9, 2)) < 0.2
+    whole = unroll(layer, *case.inputs, resets=resets)
+    state, parts = case.state, []
+    borders = [0, *sorted(cuts), 9]
+    for begin, end in pairwise(borders):
+        piece = slice(begin, end)
+        hs, state = unroll(
+            layer,
+            case.params,
+            case.xs[piece],
+            state,
+            resets=resets[piece],
+            reset_to=case.state,
+        )
+        parts.append(hs)
+    assert_equal((jnp.concatenate(parts), state), whole)
+
+
+# With the rest of the library -----------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["deep", "learned", "zoneout"])
+def test_networks_and_check_gradients_take_layers(name):
+    net = network(LAYERS[name], "softmax_cross_entropy")
+    params = net.init(jax.random.key(0), D, H, 5)
+    xs = np.random.default_rng(0).standard_normal((T, ROWS, D)).astype("f4")
+    labels = np.random.default_rng(1).integers(0, 5, (T, ROWS))
+    check_gradients(net, params, xs, labels).assert_close()
+
+
+def test_a_network_trains_with_noise(x64):
+    layer = stack(noisy(lstm(), state=0.2, zoneout=0.1), lstm(), dropout=0.2)
+    net = network(layer)
+    params = net.init(jax.random.key(0), D, H, 2, dtype=jnp.float64)
+    xs = np.random.default_rng(0).standard_normal((T, ROWS, D))
+    noise = draw_noise(jax.random.key(1), layer, params.cell, jnp.asarray(xs))
+    value, grads = net.gradients(params, xs, xs, noise=noise)
+    wanted = jax.value_and_grad(net.error)(
+        params, xs, xs, noise=noise, gradient="autodiff"
+    )
+    assert_alike((value, grads), wanted, 1e-10)
+
+
+# Wrong calls ----------------------------------------------------------------------
+
+STACK = stack(lstm(), gru())
+P = draw(STACK, dtype=np.float32)
+
+
+@pytest.mark.parametrize(
+    "call, error, words",
+    [
+        (lambda: stack(), ValueError, ["layers", "one or more", "none"]),
+        (lambda: stack(lstm), TypeError, ["layers[0]", "Cell", "_lru_cache"]),
+        (lambda: stack(lstm(), "gru"), TypeError, ["layers[1]", "str"]),
+        (lambda: stack(lstm(), skip="dense"), ValueError, ["skip", "'dense'"]),
+        (lambda: stack(lstm(), dropout=1.0), ValueError, ["dropout", "[0, 1)", "1.0"]),
+        (lambda: bidirectional("gru"), TypeError, ["layer", "Cell", "str"]),
+        (lambda: bidirectional(gru(), 3), TypeError, ["backward", "int"]),
+        (lambda: bidirectional(gru(), merge="add"), ValueError, ["merge", "'add'"]),
+        (lambda: noisy(STACK), TypeError, ["cell", "Cell", "Layer"]),
+        (lambda: noisy(gru(), inputs=-0.1), ValueError, ["inputs", "-0.1"]),
+        (lambda: noisy(gru(), weights="a"), ValueError, ["weights", "'a'"]),
+        (lambda: noisy(gru(), zoneout=(0.1, 2)), ValueError, ["zoneout", "2"]),
+        (lambda: learned_start(3), TypeError, ["layer", "int"]),
+        (lambda: unroll(STACK, P.params[0], P.xs), TypeError, ["params", "of 2"]),
+        (lambda: unroll(STACK, P.params[::-1], P.xs), ValueError, ["params.w_x"]),
+        (lambda: unroll(STACK, P.params, P.xs[0, 0]), ValueError, ["xs", "[T"]),
+        (lambda: unroll(STACK, P.params, [1.0]), ValueError, ["xs", "list"]),
+        (lambda: unroll(STACK, *P.inputs[:2], P.state[0]), TypeError, ["state"]),
+        (lambda: unroll(STACK, *P.inputs, noise=3), TypeError, ["noise"]),
+        (lambda: unroll(STACK, *P.inputs, reset_to=1), TypeError, ["reset_to"]),
+        (
+            lambda: unroll(lstm(), *draw(lstm(), dtype="f4").inputs, noise=3),
+            TypeError,
+            ["noise", "CellNoise"],
+        ),
+        (
+            lambda: bptt(STACK, *P.inputs, P.xs),
+            ValueError,
+            ["cotangents"],
+        ),
+        (
+            lambda: unroll(noisy(gru(), zoneout=(0.1, 0.2)), P.params[1], P.xs, None),
+            ValueError,
+            ["zoneout", "expected 1 rates", "got 2"],
+        ),
+    ],
+)
+def test_wrong_calls_are_named(call, error, words):
+    with pytest.raises(error) as raised:
+        call()
+    for word in words:
+        assert word in str(raised.value)
