@@ -10,7 +10,12 @@ from jaxrnn.cell import Params as Params
 from jaxrnn.cell import custom_cell as custom_cell
 from jaxrnn.cells import elman as elman
 from jaxrnn.cells import gru as gru
+from jaxrnn.cells import indrnn as indrnn
+from jaxrnn.cells import layer_norm as layer_norm
+from jaxrnn.cells import lru as lru
 from jaxrnn.cells import lstm as lstm
+from jaxrnn.cells import mgu as mgu
+from jaxrnn.cells import mingru as mingru
 from jaxrnn.forward import step as step
 from jaxrnn.gradcheck import GradientReport as GradientReport
 from jaxrnn.gradcheck import check_gradients as check_gradients

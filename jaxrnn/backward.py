@@ -17,6 +17,7 @@ better.
 Source: Werbos (1990), Proc. IEEE 78, 1550-1560; the seed's equations 48-60.
 """
 
+import math
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -98,8 +99,9 @@ run_manual.defvjp(_forward, _backward)
 
 def outer_sum(rows: Array, deltas: Array) -> Array:
     """Σ rowsᵀ deltas over every leading axis, accumulated in float32 or better."""
-    rows = rows.reshape(-1, rows.shape[-1])
-    deltas = deltas.reshape(-1, deltas.shape[-1])
+    count = math.prod(rows.shape[:-1])  # not -1: there may be no columns
+    rows = rows.reshape(count, rows.shape[-1])
+    deltas = deltas.reshape(count, deltas.shape[-1])
     return lax.dot_general(
         rows,
         deltas,

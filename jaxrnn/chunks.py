@@ -102,7 +102,9 @@ def scan_chunks(
         if full == 1:
             return body(carry, *jax.tree.map(lambda a: a[0], inputs))
         carry, ys = scan_steps(lambda c, i: body(c, *i), carry, inputs, reverse=reverse)
-        return carry, jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), ys)
+        return carry, jax.tree.map(
+            lambda a: a.reshape(a.shape[0] * a.shape[1], *a.shape[2:]), ys
+        )
 
     def run_rest(carry):
         tail = jax.tree.map(lambda a: a[full * chunk :], steps)
@@ -118,3 +120,8 @@ def scan_chunks(
         return carry, parts[0]
     first, last = reversed(parts) if reverse else parts
     return carry, jax.tree.map(lambda a, b: jnp.concatenate([a, b]), first, last)
+
+
+def _unfold(a: Array) -> Array:
+    """[chunks, N, ...] -> [chunks · N, ...]; spelled out, for there may be no element."""
+    return a.reshape(a.shape[0] * a.shape[1], *a.shape[2:])

@@ -123,7 +123,7 @@ def _shares(ys: Array, weights: Array | None, marks: Marks) -> Array:
     return inside / jnp.where(total == 0, 1, total)
 
 
-@lru_cache
+@lru_cache(typed=True)
 def network(
     cell: Cell | Layer, error: str = "squared", output: str | None = None
 ) -> Network:

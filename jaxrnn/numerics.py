@@ -1,4 +1,4 @@
-"""Two rules of arithmetic: what sums are held in, and how a bias is added."""
+"""Rules of arithmetic: what sums are held in, and how a row meets an array."""
 
 from typing import Any
 
@@ -16,6 +16,11 @@ def widen(a: Array) -> Array:
     return a.astype(sum_dtype(a.dtype))
 
 
+def spread(row: Array, like: Array) -> Array:
+    """A row [N] as an array of the rank of `like` [..., N], without promoting it."""
+    return row.reshape((1,) * (like.ndim - 1) + row.shape)
+
+
 def add_bias(a: Array, bias: Array | None) -> Array:
-    """a [..., N] plus a bias [N] or None, without promoting the rank."""
-    return a if bias is None else a + bias.reshape((1,) * (a.ndim - 1) + bias.shape)
+    """a [..., N] plus a bias [N] or None."""
+    return a if bias is None else a + spread(bias, a)

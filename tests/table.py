@@ -8,7 +8,18 @@ import numpy as np
 import pytest
 from jax import Array
 
-from jaxrnn import Cell, custom_cell, elman, gru, lstm
+from jaxrnn import (
+    Cell,
+    custom_cell,
+    elman,
+    gru,
+    indrnn,
+    layer_norm,
+    lru,
+    lstm,
+    mgu,
+    mingru,
+)
 from jaxrnn.cell import State
 
 
@@ -66,6 +77,24 @@ CELLS = {
     "peephole": with_peepholes(),
 }
 PARTS = {name: 2 if name in ("lstm", "peephole") else 1 for name in CELLS}
+
+# More cells, which the gradient's tests walk; the contract is the same code for all.
+MORE_CELLS = {
+    "gru-before": gru(reset_after=False),
+    "lstm-peepholes": lstm(peepholes=True),
+    "lstm-coupled": lstm(coupled=True),
+    "lstm-projection": lstm(projection=2),
+    "lstm-memory-norm": lstm(memory_norm=True),
+    "lstm-all": lstm(peepholes=True, coupled=True, projection=2, memory_norm=True),
+    "layer-norm-lstm": layer_norm(lstm(memory_norm=True)),
+    "layer-norm-gru": layer_norm(gru()),
+    "irnn": elman("relu", recurrent="identity"),
+    "mgu": mgu(),
+    "indrnn": indrnn(),
+    "indrnn-sin": indrnn(jnp.sin),
+    "mingru": mingru(),
+    "lru": lru(),
+}
 
 each_cell = pytest.mark.parametrize("name", CELLS)
 

@@ -227,7 +227,6 @@ def test_custom_cells_default_state_has_one_part():
     [
         (lambda key: elman("swish"), ValueError, "activation: expected one of"),
         (lambda key: elman("swish"), ValueError, "got 'swish'"),
-        (lambda key: gru(reset_after=False), ValueError, "reset_after: expected True"),
         (lambda key: elman().init(key, 0, 3), ValueError, "input_size"),
         (lambda key: elman().init(key, 2, -1), ValueError, "got 2 and -1"),
         (lambda key: lstm().init(key, 2, 0), ValueError, "hidden_size"),

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from table import assert_alike, assert_equal, draw, relative_errors
 
 from jaxrnn import (
     bidirectional,
@@ -23,8 +24,8 @@ from jaxrnn import (
     unroll,
 )
 from jaxrnn.layers import CellNoise, Directions, draw_noise, learned_start, noisy
-from tests.table import assert_alike, assert_equal, draw, relative_errors
 
+pytestmark = pytest.mark.usefixtures("compile_fast")
 LAYERS = {
     "stack": stack(lstm(), gru(), elman()),
     "residual": stack(lstm(), lstm(), skip="residual", dropout=0.3),

@@ -8,13 +8,13 @@ Source: Elman (1990), "Finding Structure in Time", Cognitive Science 14, 179-211
 
 from collections.abc import Callable
 from functools import lru_cache, partial
-from typing import Any, NamedTuple
+from typing import Literal, NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jax import Array
 
 from jaxrnn.cell import Cell, init_params, zero_state
+from jaxrnn.cells.activations import activation_of
 
 
 class ElmanState(NamedTuple):
@@ -23,50 +23,36 @@ class ElmanState(NamedTuple):
     s: Array
 
 
-class _Activation(NamedTuple):
-    phi: Callable[[Array], Array]  # Φ(a)
-    slope: Callable[[Any, Array], Array]  # Φ'(a), given what is kept and s = Φ(a)
-    keep: Callable[[Array], Any] = lambda a: None  # of a: nothing, where s tells all
-
-
-def _identity(a: Array) -> Array:
-    return a
-
-
-_ACTIVATIONS = {
-    "tanh": _Activation(jnp.tanh, lambda _, s: 1 - s * s),
-    "relu": _Activation(jax.nn.relu, lambda _, s: (s > 0).astype(s.dtype)),
-    "sigmoid": _Activation(jax.nn.sigmoid, lambda _, s: s * (1 - s)),
-    "identity": _Activation(_identity, lambda _, s: jnp.ones_like(s)),
-}
-
-
-def _activation(activation: str | Callable[[Array], Array]) -> _Activation:
-    if callable(activation):
-        # Elementwise, so the tangent along a vector of ones is Φ' itself.
-        def slope(a, s):
-            return jax.jvp(activation, (a,), (jnp.ones_like(a),))[1]
-
-        return _Activation(activation, slope, keep=_identity)
-    if activation not in _ACTIVATIONS:
-        raise ValueError(
-            f"activation: expected one of {sorted(_ACTIVATIONS)} or a callable, "
-            f"got {activation!r}"
-        )
-    return _ACTIVATIONS[activation]
-
-
-@lru_cache  # one record per activation, so that jit sees one static value
-def elman(activation: str | Callable[[Array], Array] = "tanh") -> Cell:
+@lru_cache(typed=True)  # one record per activation, so that jit sees one static value
+def elman(
+    activation: str | Callable[[Array], Array] = "tanh",
+    *,
+    recurrent: Literal["orthogonal", "identity"] = "orthogonal",
+) -> Cell:
     """The Elman cell, s_t = Φ(x_t W_x + s_{t-1} W_s + b).
 
     Args:
         activation: "tanh", "relu", "sigmoid", "identity", or an elementwise callable
             (then its derivative comes from JAX).
-    Raises:  ValueError if the name is unknown.
-    Source:  Elman (1990), p. 179; the seed's equations 56 and 58-60.
+        recurrent: how W_s is drawn: "orthogonal", or "identity", which with "relu" is
+            the IRNN.
+    Raises:  ValueError if a name is unknown.
+    Source:  Elman (1990), p. 179; the seed's equations 56 and 58-60. The identity: Le,
+             Jaitly & Hinton (2015), arXiv 1504.00941, §2.
     """
-    phi, slope, keep = _activation(activation)
+    phi, slope, keep = activation_of(activation)
+    if recurrent not in ("orthogonal", "identity"):
+        raise ValueError(
+            f"recurrent: expected 'orthogonal' or 'identity', got {recurrent!r}"
+        )
+
+    def init(key, input_size, hidden_size, *, bias=True, dtype=jnp.float32):
+        params = init_params(
+            key, input_size, hidden_size, gates=1, bias=bias, dtype=dtype
+        )
+        if recurrent == "orthogonal":
+            return params
+        return params._replace(w_s=jnp.eye(hidden_size, dtype=dtype))
 
     def gate(own, z, r, state_prev):
         del own, state_prev
@@ -86,7 +72,7 @@ def elman(activation: str | Callable[[Array], Array] = "tanh") -> Cell:
         return delta, delta, ElmanState(jnp.zeros_like(delta))
 
     return Cell(
-        init=partial(init_params, gates=1),
+        init=init,
         initial_state=partial(zero_state, ElmanState),
         gate=gate,
         linearize=linearize,

@@ -19,12 +19,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxrnn.cell import Cell, init_params, zero_state
-
-
-class GRUState(NamedTuple):
-    """`h` [..., H]."""
-
-    h: Array
+from jaxrnn.cells.gru_before import GRUState, reset_before
 
 
 class _Gates(NamedTuple):
@@ -81,16 +76,21 @@ def _pullback(own, coefficients, adjoint):
     return d_z, d_r, GRUState(adjoint.h * update)
 
 
-@lru_cache
+@lru_cache(typed=True)
 def gru(reset_after: bool = True) -> Cell:
-    """The GRU cell, with the reset gate after the recurrent product.
+    """The GRU cell.
 
-    Raises:  ValueError for `reset_after=False`, the 2014 original, which this version
-             does not have.
+    Args:
+        reset_after: whether the reset gate acts on the candidate's product, as cuDNN
+            has it, or, as in 2014, on the state before it: W_s is then [H, 2H], for r
+            and z, and `own` holds `w_n` [H, H].
+    Raises:  TypeError unless it is True or False.
     Source:  Cho et al. (2014), equations 5-8; Chung et al. (2014), §3.2.
     """
+    if not isinstance(reset_after, bool):
+        raise TypeError(f"reset_after: expected True or False, got {reset_after!r}")
     if not reset_after:
-        raise ValueError("reset_after: expected True, got False")
+        return reset_before()
     return Cell(
         init=partial(init_params, gates=3, recurrent_bias=True),
         initial_state=partial(zero_state, GRUState),

@@ -20,13 +20,8 @@ import numpy as np
 from jax import Array
 
 from jaxrnn.cell import Cell, Params, init_params, zero_state
-
-
-class LSTMState(NamedTuple):
-    """`h` [..., H], exposed, and the memory `c` [..., H]."""
-
-    h: Array
-    c: Array
+from jaxrnn.cells.lstm_parts import make_cell
+from jaxrnn.cells.lstm_state import LSTMState
 
 
 def _wide(values: list[float], like: Array) -> Array:
@@ -88,16 +83,44 @@ def _init(
     return params._replace(b=_wide([0.0, forget_bias, 0.0, 0.0], params.b))
 
 
-@lru_cache
-def lstm(forget_bias: float = 1.0) -> Cell:
+@lru_cache(typed=True)
+def lstm(
+    forget_bias: float = 1.0,
+    *,
+    peepholes: bool = False,
+    coupled: bool = False,
+    projection: int | None = None,
+    memory_norm: bool = False,
+) -> Cell:
     """The LSTM cell.
 
     Args:
         forget_bias: the forget gate's bias at initialisation (with `bias=True`). At 1
             the memory starts by keeping σ(1) = 73 % a step; at 0 it loses half.
+        peepholes: the gates see the memory; `own.p_i`, `own.p_f`, `own.p_o` [H].
+        coupled: the forget gate is 1 - i; three gates, in the order i, g, o.
+        projection: h is m W_p, with P features; `own.w_p` [H, P], w_s [P, 4H].
+        memory_norm: the memory is layer-normalised on its way to h; `own.gain` and
+            `own.shift` [H]. Of both maps as well: `layer_norm` of this cell.
+    Raises:  ValueError or TypeError for a projection that is no positive integer or an
+             option that is not True or False.
     Source:  Gers et al. (2000), equations 2-6; the bias of 1: Jozefowicz, Zaremba &
-             Sutskever (2015), ICML, §3.2.
+             Sutskever (2015), ICML, §3.2; the parts: `jaxrnn.cells.lstm_parts`.
     """
+    parts = {"peepholes": peepholes, "coupled": coupled, "memory_norm": memory_norm}
+    for name, part in parts.items():
+        if not isinstance(part, bool):
+            raise TypeError(f"{name}: expected True or False, got {part!r}")
+    if projection is not None and (
+        isinstance(projection, bool)
+        or not isinstance(projection, int)
+        or projection < 1
+    ):
+        raise ValueError(
+            f"projection: expected a positive integer or None, got {projection!r}"
+        )
+    if any(parts.values()) or projection is not None:
+        return make_cell(forget_bias, peepholes, coupled, projection, memory_norm)
     return Cell(
         init=partial(_init, forget_bias=forget_bias),
         initial_state=partial(zero_state, LSTMState),

@@ -30,7 +30,7 @@ _MERGES: dict[str | None, Callable[[Array, Array], Any]] = {
 }
 
 
-@lru_cache
+@lru_cache(typed=True)
 def bidirectional(
     layer: Cell | Layer,
     backward: Cell | Layer | None = None,

@@ -19,7 +19,7 @@ class InputNoise(NamedTuple):
     cell: CellNoise
 
 
-@lru_cache
+@lru_cache(typed=True)
 def noisy(
     cell: Cell,
     *,

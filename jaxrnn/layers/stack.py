@@ -25,7 +25,7 @@ class StackNoise(NamedTuple):
     between: tuple
 
 
-@lru_cache
+@lru_cache(typed=True)
 def stack(
     *layers: Cell | Layer, skip: Skip | None = None, dropout: float = 0.0
 ) -> Layer:

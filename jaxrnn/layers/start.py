@@ -17,7 +17,7 @@ class Learned(NamedTuple):
     start: Any
 
 
-@lru_cache
+@lru_cache(typed=True)
 def learned_start(layer: Cell | Layer) -> Layer:
     """A layer whose initial state is learned: its params are `Learned(layer, start)`.
 

@@ -1,0 +1,44 @@
+"""Elementwise activations Φ and their derivatives."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+
+class Activation(NamedTuple):
+    """Φ, its slope, and what the slope needs beside s = Φ(a)."""
+
+    phi: Callable[[Array], Array]  # Φ(a)
+    slope: Callable[[Any, Array], Array]  # Φ'(a), given what is kept and s = Φ(a)
+    keep: Callable[[Array], Any] = lambda a: None  # of a: nothing, where s tells all
+
+
+def _identity(a: Array) -> Array:
+    return a
+
+
+_ACTIVATIONS = {
+    "tanh": Activation(jnp.tanh, lambda _, s: 1 - s * s),
+    "relu": Activation(jax.nn.relu, lambda _, s: (s > 0).astype(s.dtype)),
+    "sigmoid": Activation(jax.nn.sigmoid, lambda _, s: s * (1 - s)),
+    "identity": Activation(_identity, lambda _, s: jnp.ones_like(s)),
+}
+
+
+def activation_of(activation: str | Callable[[Array], Array]) -> Activation:
+    """The activation of this name; of a callable, its derivative comes from JAX."""
+    if callable(activation):
+        # Elementwise, so the tangent along a vector of ones is Φ' itself.
+        def slope(a, s):
+            return jax.jvp(activation, (a,), (jnp.ones_like(a),))[1]
+
+        return Activation(activation, slope, keep=_identity)
+    if activation not in _ACTIVATIONS:
+        raise ValueError(
+            f"activation: expected one of {sorted(_ACTIVATIONS)} or a callable, "
+            f"got {activation!r}"
+        )
+    return _ACTIVATIONS[activation]

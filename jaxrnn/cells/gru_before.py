@@ -1,0 +1,114 @@
+"""The gated recurrent unit of 2014, reset before the product; in the order r, z, n.
+
+With ρ for the reset gate and u for the update gate (r and z name the two maps here):
+
+    ρ = σ(z_ρ + r_ρ)     u = σ(z_u + r_u)
+    n = tanh(z_n + (ρ ⊙ h_{t-1}) W_n)
+    h_t = (1-u) ⊙ n + u ⊙ h_{t-1}
+
+The candidate's product waits for ρ, so W_n is the gate map's own, and W_s [H, 2H] holds
+the two gates.
+
+Source: Cho et al. (2014), arXiv 1406.1078, equations 5-8.
+"""
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jaxrnn.cell import Cell, Params, init_params, zero_state
+
+
+class GRUState(NamedTuple):
+    """`h` [..., H]."""
+
+    h: Array
+
+
+class Candidate(NamedTuple):
+    """`w_n` [H, H], by which the gated state reaches the candidate n."""
+
+    w_n: Array
+
+
+def init_candidate(key: Array, params: Params) -> Params:
+    """The parameters with an orthogonal W_n, alike in size and dtype."""
+    units = params.w_s.shape[0]
+    w_n = jax.nn.initializers.orthogonal()(key, (units, units), jnp.float32)
+    return params._replace(own=Candidate(w_n.astype(params.w_s.dtype)))
+
+
+def _init(key, input_size, hidden_size, *, bias=True, dtype=jnp.float32) -> Params:
+    k_maps, k_own = jax.random.split(key)
+    params = init_params(
+        k_maps,
+        input_size,
+        hidden_size,
+        gates=3,
+        recurrent_gates=2,
+        bias=bias,
+        dtype=dtype,
+    )
+    return init_candidate(k_own, params)
+
+
+class _Gates(NamedTuple):
+    reset: Array  # ρ
+    update: Array  # u
+    n: Array
+
+
+def _gate(own, z, r, state_prev):
+    both, z_n = jnp.split(z, [r.shape[-1]], axis=-1)
+    t = jnp.tanh((both + r) * 0.5)  # σ(a) = ½ tanh(a/2) + ½
+    reset, update = jnp.split(0.5 * t + 0.5, 2, axis=-1)
+    n = jnp.tanh(z_n + (reset * state_prev.h) @ own.w_n)
+    h = n + update * (state_prev.h - n)
+    return GRUState(h), _Gates(reset, update, n)
+
+
+class _Coefficients(NamedTuple):
+    to_reset: Array  # ∂(ρ h_{t-1})/∂a_ρ
+    to_update: Array  # ∂h_t/∂a_u
+    to_n: Array  # ∂h_t/∂a_n
+    reset: Array
+    update: Array
+
+
+def _linearize(own, kept, state_prev, state):
+    del own, state
+    reset, update, n = kept
+    return _Coefficients(
+        state_prev.h * reset * (1 - reset),
+        (state_prev.h - n) * update * (1 - update),
+        (1 - update) * (1 - n * n),
+        reset,
+        update,
+    )
+
+
+def _pullback(own, coefficients, adjoint):
+    to_reset, to_update, to_n, reset, update = coefficients
+    # δ_n first: the reset gate lies behind it
+    d_n = adjoint.h * to_n  # δ_n = λ (1-u) (1-n²)
+    d_gated = d_n @ own.w_n.T  # ∂E/∂(ρ h_{t-1}) = δ_n W_nᵀ
+    d_reset = d_gated * to_reset  # δ_ρ = ∂E/∂(ρ h_{t-1}) h_{t-1} ρ (1-ρ)
+    d_update = adjoint.h * to_update  # δ_u = λ (h_{t-1} - n) u (1-u)
+    d_z = jnp.concatenate([d_reset, d_update, d_n], axis=-1)
+    d_r = jnp.concatenate([d_reset, d_update], axis=-1)
+    return d_z, d_r, GRUState(adjoint.h * update + d_gated * reset)
+
+
+def reset_before() -> Cell:
+    """The cell of this file; `gru(reset_after=False)`."""
+    return Cell(
+        init=_init,
+        initial_state=partial(zero_state, GRUState),
+        gate=_gate,
+        linearize=_linearize,
+        pullback=_pullback,
+        gates=3,
+    )

@@ -1,0 +1,77 @@
+"""The independently recurrent network: each unit remembers itself alone.
+
+    a_t = z_t + u ⊙ h_{t-1} = x_t W_x + b + u ⊙ h_{t-1}
+    h_t = Φ(a_t)
+
+W_s is [H, 0]: nothing is multiplied by it, and what u does is elementwise.
+
+Source: Li et al. (2018), arXiv 1803.04831, equation 3.
+"""
+
+from collections.abc import Callable
+from functools import lru_cache, partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jaxrnn.cell import Cell, State, init_params, zero_state
+from jaxrnn.cells.activations import activation_of
+from jaxrnn.numerics import spread
+
+
+class Recurrent(NamedTuple):
+    """`u` [H], a unit's own recurrent weight."""
+
+    u: Array
+
+
+def _init(key, input_size, hidden_size, *, bias=True, dtype=jnp.float32):
+    k_maps, k_own = jax.random.split(key)
+    params = init_params(
+        k_maps,
+        input_size,
+        hidden_size,
+        gates=1,
+        recurrent_gates=0,
+        bias=bias,
+        dtype=dtype,
+    )
+    u = jax.random.uniform(k_own, (hidden_size,), jnp.float32)
+    return params._replace(own=Recurrent(u.astype(dtype)))
+
+
+@lru_cache(typed=True)
+def indrnn(activation: str | Callable[[Array], Array] = "relu") -> Cell:
+    """The IndRNN cell: w_x [D, H], w_s [H, 0], `own.u` [H], drawn from 0..1.
+
+    Args:
+        activation: as in `elman`.
+    Raises:  ValueError if the name is unknown.
+    Source:  Li et al. (2018), equation 3; the start of u: §3.2, for relu.
+    """
+    phi, slope, keep = activation_of(activation)
+
+    def gate(own, z, r, state_prev):
+        del r
+        a = z + spread(own.u, z) * state_prev.h
+        return State(phi(a)), keep(a)
+
+    def linearize(own, kept, state_prev, state):
+        del own, state_prev
+        return slope(kept, state.h)  # Φ'(a_t)
+
+    def pullback(own, phi_slope, adjoint):
+        delta = adjoint.h * phi_slope  # δ_t = λ_t ⊙ Φ'(a_t)
+        # ∂a_t/∂h_{t-1} = u; no column of W_s, so none of δr
+        return delta, delta[..., :0], State(delta * spread(own.u, delta))
+
+    return Cell(
+        init=_init,
+        initial_state=partial(zero_state, State),
+        gate=gate,
+        linearize=linearize,
+        pullback=pullback,
+        gates=1,
+    )

@@ -1,0 +1,107 @@
+"""Layer normalisation, of one array and of a cell's two maps.
+
+    x̂ = (x - mean x) / sqrt(var x + ε)     LN(x) = g ⊙ x̂ + b, over the last axis
+
+Backward, with e = g ⊙ λ:   x̄ = (e - mean e - x̂ mean(e ⊙ x̂)) / sqrt(var x + ε)
+
+Source: Ba, Kiros & Hinton (2016), arXiv 1607.06450, equations 3, 4 and 20-22.
+"""
+
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+from jax import Array, lax
+
+from jaxrnn.cell import Cell
+from jaxrnn.numerics import add_bias, spread
+
+_EPSILON = 1e-5
+
+
+class Standard(NamedTuple):
+    """x̂ [..., N] and 1/sqrt(var + ε) [..., 1]."""
+
+    x: Array
+    scale: Array
+
+
+def standardize(x: Array) -> Standard:
+    """x̂, over the last axis."""
+    centred = x - x.mean(-1, keepdims=True)
+    scale = lax.rsqrt((centred * centred).mean(-1, keepdims=True) + _EPSILON)
+    return Standard(centred * scale, scale)
+
+
+def pull_standard(gain: Array, kept: Standard, adjoint: Array) -> Array:
+    """x̄ of LN(x), given λ of its output."""
+    e = adjoint * spread(gain, adjoint)
+    along = (e * kept.x).mean(-1, keepdims=True)
+    return (e - e.mean(-1, keepdims=True) - kept.x * along) * kept.scale
+
+
+def rescale(gain: Array, shift: Array | None, kept: Standard) -> Array:
+    """g ⊙ x̂ + b."""
+    return add_bias(kept.x * spread(gain, kept.x), shift)
+
+
+class Normed(NamedTuple):
+    """Gains and shifts of z and r, [G·H] or None; the cell's own parameters."""
+
+    gain_z: Array
+    gain_r: Array
+    shift_z: Array | None
+    shift_r: Array | None
+    own: Any
+
+
+class _Kept(NamedTuple):
+    z: Standard
+    r: Standard
+    cell: Any
+
+
+@lru_cache(typed=True)
+def layer_norm(cell: Cell) -> Cell:
+    """The cell with both its maps normalised before the gates.
+
+    The gates read LN(x_t W_x) + LN(h_{t-1} W_s), each over all its G·H columns, and the
+    shifts take the place of the cell's biases: b and b_s are None.
+
+    Raises:  TypeError for what is no cell; ValueError, from init, for a cell without a
+             recurrent product.
+    Source:  Ba et al. (2016), equations 20-21. For the whole of their LSTM, whose
+             memory is normalised too: `layer_norm(lstm(memory_norm=True))`.
+    """
+    if not isinstance(cell, Cell):
+        raise TypeError(f"cell: expected a Cell, got {type(cell).__name__}")
+
+    def init(key, input_size, hidden_size, *, bias=True, dtype=jnp.float32):
+        params = cell.init(key, input_size, hidden_size, bias=bias, dtype=dtype)
+        if params.w_s.shape[1] == 0:
+            raise ValueError("cell: expected one with a recurrent product to normalise")
+        gain_z, gain_r = (jnp.ones(w.shape[1], dtype) for w in params[:2])
+        own = Normed(gain_z, gain_r, params.b, params.b_s, params.own)
+        return params._replace(b=None, b_s=None, own=own)
+
+    def initial_state(params, batch_shape=()):
+        return cell.initial_state(params, batch_shape)
+
+    def gate(own, z, r, state_prev):
+        std_z, std_r = standardize(z), standardize(r)
+        z = rescale(own.gain_z, own.shift_z, std_z)
+        r = rescale(own.gain_r, own.shift_r, std_r)
+        state, kept = cell.gate(own.own, z, r, state_prev)
+        return state, _Kept(std_z, std_r, kept)
+
+    def linearize(own, kept, state_prev, state):
+        inside = cell.linearize(own.own, kept.cell, state_prev, state)
+        return kept._replace(cell=inside)
+
+    def pullback(own, coefficients, adjoint):
+        d_z, d_r, before = cell.pullback(own.own, coefficients.cell, adjoint)
+        d_z = pull_standard(own.gain_z, coefficients.z, d_z)
+        d_r = pull_standard(own.gain_r, coefficients.r, d_r)
+        return d_z, d_r, before
+
+    return Cell(init, initial_state, gate, linearize, pullback, cell.gates)

@@ -1,0 +1,59 @@
+"""The minimal GRU: gate and candidate read the input alone; in the order z, n.
+
+    u = σ(z_u)     n = z_n
+    h_t = (1-u) ⊙ h_{t-1} + u ⊙ n
+
+Linear in the state, with coefficients known before the first step; W_s is [H, 0].
+
+Source: Feng et al. (2024), "Were RNNs all we needed?", arXiv 2410.01201, §3.1.
+"""
+
+from functools import lru_cache, partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jaxrnn.cell import Cell, State, init_params, zero_state
+
+
+class _Coefficients(NamedTuple):
+    slopes: Array  # [..., 2H], ∂h_t/∂ each pre-activation
+    kept: Array  # ∂h_t/∂h_{t-1} = 1-u
+
+
+def _gate(own, z, r, state_prev):
+    del own, r
+    z_u, n = jnp.split(z, 2, axis=-1)
+    update = jax.nn.sigmoid(z_u)
+    return State(state_prev.h + update * (n - state_prev.h)), (update, n)
+
+
+def _linearize(own, kept, state_prev, state):
+    del own, state
+    update, n = kept
+    to_update = (n - state_prev.h) * update * (1 - update)  # ∂h/∂z_u
+    return _Coefficients(jnp.concatenate([to_update, update], axis=-1), 1 - update)
+
+
+def _pullback(own, coefficients, adjoint):
+    del own
+    d_z = jnp.concatenate([adjoint.h] * 2, axis=-1) * coefficients.slopes
+    return d_z, d_z[..., :0], State(adjoint.h * coefficients.kept)
+
+
+@lru_cache(typed=True)
+def mingru() -> Cell:
+    """The minGRU cell: w_x [D, 2H], w_s [H, 0].
+
+    Source:  Feng et al. (2024), §3.1.
+    """
+    return Cell(
+        init=partial(init_params, gates=2, recurrent_gates=0),
+        initial_state=partial(zero_state, State),
+        gate=_gate,
+        linearize=_linearize,
+        pullback=_pullback,
+        gates=2,
+    )

@@ -1,0 +1,342 @@
+"""Cells beyond the seed's: their equations in NumPy, and their gradients by hand.
+
+Each has its transition again as a slow NumPy step, written from the equations alone; a
+run of it, and central differences of that run, are what the library is compared with.
+"""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from oracles import sigmoid
+from table import MORE_CELLS, assert_alike, draw, relative_errors
+
+from jaxrnn import bptt, elman, gru, layer_norm, lru, lstm, unroll
+from jaxrnn.layers import draw_noise, noisy
+
+pytestmark = pytest.mark.usefixtures("compile_fast", "x64")
+each_cell = pytest.mark.parametrize("name", MORE_CELLS)
+H = 4
+
+
+def maps(p, x, h):
+    """z and r of one row."""
+    z = x @ p.w_x + (0 if p.b is None else p.b)
+    return z, h @ p.w_s + (0 if p.b_s is None else p.b_s)
+
+
+def gru_before(p, x, state):
+    z, r = maps(p, x, state[0])
+    (z_r, z_u, z_n), (r_r, r_u) = np.split(z, 3), np.split(r, 2)
+    u = sigmoid(z_u + r_u)
+    n = np.tanh(z_n + (sigmoid(z_r + r_r) * state[0]) @ p.own.w_n)
+    return ((1 - u) * n + u * state[0],)
+
+
+def standard(x, gain, shift):
+    x = (x - x.mean()) / np.sqrt(x.var() + 1e-5) * gain
+    return x if shift is None else x + shift
+
+
+def lstm_gates(own, z, r, state, coupled):
+    """From pre-activations to (h, c), with whatever parts `own` has."""
+    c = state[1]
+    zero = np.zeros_like(c)
+    p_i, p_f, p_o = (zero if p is None else p for p in own[:3])
+    a_i, *a_f, a_g, a_o = np.split(z + r, 3 if coupled else 4)
+    i = sigmoid(a_i + p_i * c)
+    f = 1 - i if coupled else sigmoid(a_f[0] + p_f * c)
+    c = f * c + i * np.tanh(a_g)
+    o = sigmoid(a_o + p_o * c)
+    m = o * np.tanh(c if own.gain is None else standard(c, own.gain, own.shift))
+    return (m if own.w_p is None else m @ own.w_p), c
+
+
+def lstm_parts(p, x, state, coupled=False):
+    return lstm_gates(p.own, *maps(p, x, state[0]), state, coupled)
+
+
+def normed(p, x, h):
+    z, r = maps(p, x, h)
+    own = p.own
+    return standard(z, own.gain_z, own.shift_z), standard(r, own.gain_r, own.shift_r)
+
+
+def norm_lstm(p, x, state):
+    return lstm_gates(p.own.own, *normed(p, x, state[0]), state, coupled=False)
+
+
+def norm_gru(p, x, state):
+    z, r = (np.split(a, 3) for a in normed(p, x, state[0]))
+    u = sigmoid(z[1] + r[1])
+    n = np.tanh(z[2] + sigmoid(z[0] + r[0]) * r[2])
+    return ((1 - u) * n + u * state[0],)
+
+
+def irnn(p, x, state):
+    return (np.maximum(sum(maps(p, x, state[0])), 0),)
+
+
+def mgu_step(p, x, state):
+    z, r = maps(p, x, state[0])
+    z_f, z_n = np.split(z, 2)
+    f = sigmoid(z_f + r)
+    return ((1 - f) * state[0] + f * np.tanh(z_n + (f * state[0]) @ p.own.w_n),)
+
+
+def indrnn_step(p, x, state, phi=lambda a: np.maximum(a, 0)):
+    return (phi(maps(p, x, state[0])[0] + p.own.u * state[0]),)
+
+
+def mingru_step(p, x, state):
+    z_u, n = np.split(maps(p, x, state[0])[0], 2)
+    return ((1 - sigmoid(z_u)) * state[0] + sigmoid(z_u) * n,)
+
+
+def lru_step(p, x, state):
+    """In complex numbers, as the paper has it."""
+    units = len(p.own.nu_log)
+    turn = np.exp(-np.exp(p.own.nu_log) + 1j * np.exp(p.own.theta_log))
+    z = maps(p, x, state[0])[0]
+    h = state[0][:units] + 1j * state[0][units:]
+    h = turn * h + np.exp(p.own.gamma_log) * (z[:units] + 1j * z[units:])
+    return (np.concatenate([h.real, h.imag]),)
+
+
+ORACLES = {
+    "gru-before": gru_before,
+    "lstm-peepholes": lstm_parts,
+    "lstm-coupled": partial(lstm_parts, coupled=True),
+    "lstm-projection": lstm_parts,
+    "lstm-memory-norm": lstm_parts,
+    "lstm-all": partial(lstm_parts, coupled=True),
+    "layer-norm-lstm": norm_lstm,
+    "layer-norm-gru": norm_gru,
+    "irnn": irnn,
+    "mgu": mgu_step,
+    "indrnn": indrnn_step,
+    "indrnn-sin": partial(indrnn_step, phi=np.sin),
+    "mingru": mingru_step,
+    "lru": lru_step,
+}
+
+
+def case_of(name, **options):
+    return draw(MORE_CELLS[name], **{"steps": 5, "units": H, **options})
+
+
+def run_oracle(name, params, xs, state):
+    """Every state, parts [T, B, ...], by loops over rows and steps."""
+    rows = []
+    for b in range(xs.shape[1]):
+        now, over_time = tuple(part[b] for part in state), []
+        for x in xs[:, b]:
+            now = ORACLES[name](params, x, now)
+            over_time.append(now)
+        rows.append([np.stack(part) for part in zip(*over_time, strict=True)])
+    return tuple(np.stack(part, 1) for part in zip(*rows, strict=True))
+
+
+def value(name, case, params, xs, state):
+    states = run_oracle(name, params, xs, state)
+    direct = zip(states, case.d_states, strict=True)
+    final = zip(states, case.d_final, strict=True)
+    return sum((s * d).sum() for s, d in direct) + sum(
+        (s[-1] * d).sum() for s, d in final
+    )
+
+
+def pulled(name, case, **options):
+    d = bptt(
+        MORE_CELLS[name], *case.inputs, case.d_states, final=case.d_final, **options
+    )
+    return d.params, d.xs, d.state
+
+
+def difference_error(name, case, gradient):
+    """The worst leaf's relative error to central differences of the NumPy loop."""
+    rng = np.random.default_rng(0)
+    leaves, tree = jax.tree.flatten(case.inputs)
+    worst = 0.0
+    for i, (leaf, ours) in enumerate(
+        zip(leaves, jax.tree.leaves(gradient), strict=True)
+    ):
+        if leaf.size == 0:
+            continue
+        v, h = rng.standard_normal(leaf.shape), 6e-6
+        moved = [
+            value(
+                name,
+                case,
+                *tree.unflatten([*leaves[:i], leaf + s * v, *leaves[i + 1 :]]),
+            )
+            for s in (h, -h)
+        ]
+        wanted = (moved[0] - moved[1]) / (2 * h)
+        worst = max(worst, abs(np.vdot(ours, v) - wanted) / max(abs(wanted), 1e-3))
+    return worst
+
+
+@each_cell
+def test_states_are_those_of_the_equations(name):
+    case = case_of(name)
+    states, _ = unroll(MORE_CELLS[name], *case.inputs, return_states=True)
+    assert_alike(tuple(states), run_oracle(name, *case.inputs), 1e-13)
+
+
+@each_cell
+def test_the_gradient_is_that_of_the_equations_and_a_wrong_one_is_found(name):
+    case = case_of(name)
+    gradient = jax.jit(partial(pulled, name))(case)
+    assert difference_error(name, case, gradient) < 1e-6
+    wrong = jax.tree.map(lambda g: 1.01 * np.asarray(g), gradient)
+    assert difference_error(name, case, wrong) > 5e-3
+
+
+@pytest.mark.parametrize("store", ["states", "activations", "borders"])
+@each_cell
+def test_manual_gradient_equals_autodiff(name, store):
+    cell, case = MORE_CELLS[name], case_of(name, batch=(3,), steps=5)
+    rng = np.random.default_rng(2)
+    edges = {
+        "lengths": np.array([5, 0, 3]),
+        "resets": rng.random((5, 3)) < 0.3,
+        "reverse": store == "borders",
+    }
+
+    @jax.jit
+    def both(case):
+        def pull(**options):
+            run = partial(unroll, cell, return_states=True, **edges, **options)
+            return jax.vjp(run, *case.inputs)[1]((case.d_states, case.d_final))
+
+        return pull(chunk_size=2, store=store), pull(gradient="autodiff")
+
+    assert_alike(*both(case), 1e-10)
+
+
+@each_cell
+def test_the_hand_derived_pullback_equals_the_gates_vjp(name):
+    cell, case = MORE_CELLS[name], case_of(name, steps=1, batch=(4,))
+    rng = np.random.default_rng(1)
+    z, r = (rng.standard_normal((4, w.shape[1])) for w in case.params[:2])
+
+    @jax.jit
+    def both(own, state):
+        after, pull, kept = jax.vjp(partial(cell.gate, own), z, r, state, has_aux=True)
+        coefficients = cell.linearize(own, kept, state, after)
+        ours = jax.vmap(partial(cell.pullback, own))(coefficients, case.d_final)
+        return ours, pull(case.d_final)
+
+    assert_alike(*both(case.params.own, case.state), 1e-13)
+
+
+@pytest.mark.parametrize("name", ["gru-before", "lstm-all", "layer-norm-lstm", "lru"])
+def test_control_another_cells_pullback_differs(name):
+    cell, case = MORE_CELLS[name], case_of(name)
+    wrong = cell._replace(
+        pullback=lambda own, c, adjoint: cell.pullback(
+            own, c, jax.tree.map(lambda a: a * jnp.abs(a), adjoint)
+        )
+    )
+    grads = (
+        bptt(c, *case.inputs, case.d_states, final=case.d_final).params
+        for c in (cell, wrong)
+    )
+    assert max(relative_errors(*grads).values()) > 1e-2
+
+
+@pytest.mark.parametrize("name", ["gru-before", "lstm-all", "layer-norm-gru", "mingru"])
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, np.float32])
+def test_dtypes_stay(name, dtype):
+    case = case_of(name, dtype=dtype)
+    hs, final = unroll(MORE_CELLS[name], *case.inputs)
+    gradient = pulled(name, case)
+    assert {a.dtype for a in jax.tree.leaves((hs, final, gradient))} == {
+        jnp.dtype(dtype)
+    }
+
+
+@settings(max_examples=8)
+@given(st.sampled_from(sorted(MORE_CELLS)), st.integers(0, 4), st.integers(0, 3))
+def test_empty_and_small_sizes(name, steps, rows):
+    case = case_of(name, steps=steps, batch=(rows,), units=2, inputs=1)
+    hs, final = unroll(MORE_CELLS[name], *case.inputs)
+    assert hs.shape == (steps, rows, final[0].shape[-1])
+    if steps == 0:
+        assert_alike(final, case.state, 0)
+
+
+# Starts ---------------------------------------------------------------------------
+
+
+def test_an_irnn_starts_as_the_identity(key):
+    params = elman("relu", recurrent="identity").init(key, 3, 5)
+    np.testing.assert_array_equal(params.w_s, np.eye(5))
+
+
+def test_an_lru_starts_inside_its_ring_with_inputs_scaled_to_it(key):
+    own = lru(0.5, 0.9, 1.0).init(key, 3, 2000).own
+    size = np.exp(-np.exp(np.float64(own.nu_log)))
+    assert size.min() > 0.5 and size.max() < 0.9
+    # uniform over the ring's area: the mean of |λ|² is that of its limits
+    assert abs((size**2).mean() - (0.25 + 0.81) / 2) < 0.02
+    angle = np.exp(own.theta_log)
+    assert angle.min() > 0 and angle.max() < 1
+    np.testing.assert_allclose(np.exp(own.gamma_log) ** 2, 1 - size**2, rtol=1e-3)
+
+
+def test_a_coupled_forget_gate_starts_where_the_plain_one_does(key):
+    b = lstm(1.0, coupled=True).init(key, 2, 3).b
+    np.testing.assert_allclose(1 - sigmoid(np.float64(b[:3])), sigmoid(1.0))
+    assert not b[3:].any()
+
+
+def test_a_layer_normed_cells_shift_holds_its_forget_bias(key):
+    params = layer_norm(lstm(memory_norm=True)).init(key, 2, 3)
+    assert params.b is None and params.b_s is None
+    np.testing.assert_array_equal(params.own.shift_z[3:6], 1)
+
+
+def test_layers_of_these_cells_nest_and_take_noise():
+    layer = noisy(lstm(projection=2), inputs=0.2, state=0.2, zoneout=0.2)
+    case = draw(layer, units=H)
+    noise = draw_noise(jax.random.key(0), layer, case.params, jnp.asarray(case.xs))
+
+    def error(params, gradient):
+        hs, _ = unroll(layer, params, *case.inputs[1:], gradient=gradient, noise=noise)
+        return jnp.sin(hs).sum()
+
+    manual, auto = (jax.grad(error)(case.params, g) for g in ("manual", "autodiff"))
+    assert_alike(manual, auto, 1e-10)
+
+
+@pytest.mark.parametrize(
+    "call, error, words",
+    [
+        (lambda k: gru(reset_after=0), TypeError, "reset_after: expected True or"),
+        (lambda k: lstm(peepholes=1), TypeError, "peepholes: expected True or False"),
+        (lambda k: lstm(coupled="f"), TypeError, "coupled: expected True or False"),
+        (lambda k: lstm(projection=0), ValueError, "projection: expected a positive"),
+        (lambda k: lstm(projection=True), ValueError, "projection: expected a pos"),
+        (lambda k: elman(recurrent="eye"), ValueError, "recurrent: expected 'ortho"),
+        (lambda k: layer_norm(lstm), TypeError, "cell: expected a Cell"),
+        (
+            lambda k: layer_norm(MORE_CELLS["mingru"]).init(k, 2, 3),
+            ValueError,
+            "cell: expected one with a recurrent product",
+        ),
+        (lambda k: MORE_CELLS["indrnn"].init(k, 0, 3), ValueError, "input_size"),
+        (lambda k: lru(0.9, 0.5), ValueError, "r_min and r_max: expected 0 <="),
+        (lambda k: lru(max_phase=7), ValueError, "max_phase: expected it in (0, 2π]"),
+        (lambda k: lru().init(k, 2, 3), ValueError, "hidden_size: expected an even"),
+    ],
+)
+def test_wrong_options_are_named(call, error, words, key):
+    with pytest.raises(error) as raised:
+        call(key)
+    assert words in str(raised.value)
