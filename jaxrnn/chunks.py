@@ -123,5 +123,5 @@ def scan_chunks(
 
 
 def _unfold(a: Array) -> Array:
-    """[chunks, N, ...] -> [chunks · N, ...]; spelled out, for there may be no element."""
+    """[chunks, N, ...] -> [chunks · N, ...]; no -1, for there may be no element."""
     return a.reshape(a.shape[0] * a.shape[1], *a.shape[2:])
