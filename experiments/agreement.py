@@ -1,11 +1,13 @@
-"""How nearly the manual gradient equals the automatic one, over every kind of call.
+"""How nearly the manual gradient equals every other one, over every kind of model.
 
     python -m experiments.agreement
 
-For each cell, activation, bias, batch rank and chunk size: the largest relative error
-of a leaf of the gradient (parameters, inputs, initial state) by hand, ‖manual -
-autodiff‖ / ‖autodiff‖, in float64 and in float32. Takes some minutes, nearly all of it
-compilation.
+For each cell and layer: the largest relative error of a leaf of the gradient by hand
+(parameters, inputs, initial state), ‖manual - autodiff‖ / ‖autodiff‖, in float64 and
+float32, over biases, batch ranks and chunk sizes, without and with lengths, resets, the
+other direction and noise. And in float64 the worst row of `check_gradients`: against
+reverse and forward differentiation and the adjoint identity, and against finite
+differences. Takes some minutes, nearly all of it compilation.
 """
 
 from dataclasses import dataclass
@@ -21,74 +23,134 @@ from rich.progress import track
 from rich.table import Table
 
 import jaxrnn
+from jaxrnn import bidirectional, elman, gru, layer_norm, lstm, stack
+from jaxrnn.layers import draw_noise, learned_start, noisy
 
-CELLS = {
-    **{f"elman {a}": jaxrnn.elman(a) for a in ("tanh", "relu", "sigmoid", "identity")},
-    "elman sin (callable)": jaxrnn.elman(jnp.sin),
-    "lstm": jaxrnn.lstm(),
-    "gru": jaxrnn.gru(),
+MODELS = {
+    **{f"elman {a}": elman(a) for a in ("tanh", "relu", "sigmoid", "identity")},
+    "elman sin (callable)": elman(jnp.sin),
+    "irnn": elman("relu", recurrent="identity"),
+    "lstm": lstm(),
+    "lstm, peepholes": lstm(peepholes=True),
+    "lstm, coupled": lstm(coupled=True),
+    "lstm, projection": lstm(projection=4),
+    "lstm, layer norm": layer_norm(lstm(memory_norm=True)),
+    "gru": gru(),
+    "gru, reset before": gru(reset_after=False),
+    "gru, layer norm": layer_norm(gru()),
+    "mgu": jaxrnn.mgu(),
+    "indrnn": jaxrnn.indrnn(),
+    "mingru": jaxrnn.mingru(),
+    "lru": jaxrnn.lru(),
+    "stack": stack(lstm(), gru(), elman()),
+    "stack, residual": stack(lstm(), gru(), skip="residual", dropout=0.2),
+    "stack, input": stack(lstm(), gru(), skip="input", dropout=0.2),
+    "bidirectional": bidirectional(lstm()),
+    "bidirectional, sum": bidirectional(gru(), merge="sum"),
+    "bidirectional, product": bidirectional(gru(), merge="product"),
+    "bidirectional, mean": bidirectional(gru(), merge="mean"),
+    "bidirectional stack": stack(bidirectional(lstm()), bidirectional(lstm())),
+    "masks on x and h": noisy(lstm(), inputs=0.2, state=0.3),
+    "DropConnect": noisy(lstm(), weights=0.4),
+    "zoneout": noisy(lstm(), zoneout=(0.1, 0.3)),
+    "learned start": learned_start(stack(noisy(gru(), state=0.2), lstm())),
 }
 DTYPES: tuple[str, ...] = ("float64", "float32")
+CHECKS: tuple[str, ...] = ("check_gradients", "differences")
 
 
 @dataclass(frozen=True)
 class Config:
-    """How nearly the manual gradient equals the automatic one."""
+    """How nearly the manual gradient equals every other derivation."""
 
-    cell: tuple[str, ...] = tuple(CELLS)
-    """Cells to compare, by the names in the table."""
+    model: tuple[str, ...] = tuple(MODELS)
+    """Cells and layers to compare, by the names in the table."""
     steps: int = 50
     """T, the length of the sequences."""
     chunks: tuple[int, ...] = (1, 16, 50)
-    """Chunk sizes."""
+    """Chunk sizes, one for each batch rank from 0 on; all but the first with edges."""
 
 
-def error(cell, chunk, arguments, gradient):
-    """A nonlinear function of every state and of the final one."""
-    options = {"gradient": gradient, "chunk_size": chunk, "return_states": True}
-    states, final = jaxrnn.unroll(cell, *arguments, **options)
-    return sum(jnp.sin(s).sum() for s in states) + sum((s**2).sum() for s in final)
+def error(model, chunk, reverse, params, xs, state, edges, *, gradient):
+    """A nonlinear function of every output and of the final state."""
+    hs, final = jaxrnn.unroll(
+        model,
+        params,
+        xs,
+        state,
+        gradient=gradient,
+        chunk_size=chunk,
+        reverse=reverse,
+        **edges,
+    )
+    return jnp.sin(hs).sum() + sum((s**2).sum() for s in jax.tree.leaves(final))
 
 
-@partial(jax.jit, static_argnums=(0, 1))
-def relative_errors(cell, chunk, arguments):
+@partial(jax.jit, static_argnums=(0, 1, 2))
+def relative_errors(model, chunk, reverse, arguments, edges):
     """‖manual - autodiff‖ / ‖autodiff‖ of each leaf."""
+    of = partial(error, model, chunk, reverse)
     manual, auto = (
-        jax.grad(partial(error, cell, chunk, gradient=g))(arguments)
+        jax.grad(lambda a, g=g: of(*a, edges, gradient=g))(arguments)
         for g in ("manual", "autodiff")
     )
-    return jax.tree.map(
-        lambda m, a: jnp.linalg.norm(m - a) / jnp.linalg.norm(a), manual, auto
-    )
+
+    def of_leaf(m, a):  # two zeros, as of what has no column, agree
+        norm = jnp.linalg.norm(a)
+        return jnp.linalg.norm(m - a) / jnp.where(norm == 0, 1, norm)
+
+    return jax.tree.map(of_leaf, manual, auto)
 
 
-def largest(cell, *, steps, bias, batch, chunk, dtype) -> float:
-    """The largest relative error of a leaf, on random arguments."""
+def draw(model, *, steps, bias, batch, edges, dtype):
+    """Random arguments, and lengths, resets and noise if asked for."""
     rng = np.random.default_rng(0)
-    params = cell.init(jax.random.key(0), 5, 8, bias=bias, dtype=dtype)
-    state = cell.initial_state(params, batch)
-    draw = partial(jax.tree.map, lambda a: rng.normal(0, 0.5, a.shape).astype(dtype))
-    arguments = (params, rng.normal(size=(steps, *batch, 5)).astype(dtype), draw(state))
-    errors = relative_errors(cell, chunk, arguments)
-    return max(float(e) for e in jax.tree.leaves(errors))
+    params = model.init(jax.random.key(0), 5, 8, bias=bias, dtype=dtype)
+    state = model.initial_state(params, batch)
+    xs = jnp.asarray(rng.normal(size=(steps, *batch, 5)).astype(dtype))
+    start = jax.tree.map(lambda a: rng.normal(0, 0.5, a.shape).astype(dtype), state)
+    if not edges:
+        return (params, xs, start), {}
+    return (params, xs, start), {
+        "lengths": rng.integers(steps // 2, steps + 1, batch),
+        "resets": rng.random((steps, *batch)) < 0.1,
+        "noise": draw_noise(jax.random.key(1), model, params, xs),
+    }
+
+
+def audit(model, steps) -> tuple[float, float]:
+    """The worst row of `check_gradients`, and its worst against differences."""
+    kind = {"bias": True, "batch": (3,), "edges": True, "dtype": "float32"}
+    (params, xs, state), edges = draw(model, steps=steps, **kind)
+    of = partial(error, model, None, True)
+    report = jaxrnn.check_gradients(of, params, xs, state, edges)
+    rows = {d: [] for d in (True, False)}
+    for row in report.comparisons:
+        rows[row.against == "differences"].append(row.relative_error)
+    return max(rows[False]), max(rows[True])
 
 
 def main(config: Config) -> dict[str, dict[str, float]]:
-    """Print the largest error of each cell and dtype, and return it."""
+    """Print the largest errors of each model, and return them."""
     console = Console()
-    kinds = list(product((True, False), ((), (3,), (2, 3)), config.chunks))
-    worst = {name: dict.fromkeys(DTYPES, 0.0) for name in config.cell}
-    jobs = list(product(config.cell, DTYPES, kinds))
-    for name, dtype, (bias, batch, chunk) in track(jobs, "comparing", console=console):
+    kinds = list(zip(((), (3,), (2, 3)), config.chunks, strict=False))
+    worst = {name: dict.fromkeys(DTYPES, 0.0) for name in config.model}
+    jobs = list(product(config.model, DTYPES, kinds))
+    for name, dtype, (batch, chunk) in track(jobs, "comparing", console=console):
+        model, edges = MODELS[name], len(batch) > 0
+        kind = {"bias": len(batch) < 2, "batch": batch, "edges": edges, "dtype": dtype}
         with jax.enable_x64(dtype == "float64"):
-            options = {"bias": bias, "batch": batch, "chunk": chunk, "dtype": dtype}
-            found = largest(CELLS[name], steps=config.steps, **options)
+            arguments, given = draw(model, steps=config.steps, **kind)
+            errors = relative_errors(model, chunk, edges, arguments, given)
+        found = max(float(e) for e in jax.tree.leaves(errors))
         worst[name][dtype] = max(worst[name][dtype], found)
+    for name in track(config.model, "checking", console=console):
+        worst[name] |= dict(zip(CHECKS, audit(MODELS[name], config.steps), strict=True))
     table = Table(title=f"largest relative error of {len(kinds)} kinds of call")
-    for column in ("cell", *DTYPES):
+    for column in ("model", *DTYPES, *CHECKS):
         table.add_column(column)
     for name, errors in worst.items():
-        table.add_row(name, *(f"{errors[d]:.1e}" for d in DTYPES))
+        table.add_row(name, *(f"{e:.1e}" for e in errors.values()))
     console.print(table)
     return worst
 

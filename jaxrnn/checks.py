@@ -58,13 +58,19 @@ def check_params(cell: Cell, params: Params) -> None:
         bias = getattr(params, name)
         if bias is not None:
             check_array(f"params.{name}", bias, matrix.shape[1:], w_s.dtype)
-    own = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, w_s.dtype), wanted.own)
+    without = _shapes(cell, w_x.shape[0], units, bias=False).own
+    same = jax.tree.structure(params.own) == jax.tree.structure(without)
+    own = jax.tree.map(
+        lambda a: jax.ShapeDtypeStruct(a.shape, w_s.dtype),
+        without if same else wanted.own,
+    )
     check_alike("params.own", params.own, own)
 
 
 @lru_cache
-def _shapes(cell: Cell, inputs: int, units: int) -> Params:
-    return jax.eval_shape(lambda: cell.init(jax.random.key(0), inputs, units))
+def _shapes(cell: Cell, inputs: int, units: int, *, bias: bool = True) -> Params:
+    key = jax.random.key(0)
+    return jax.eval_shape(lambda: cell.init(key, inputs, units, bias=bias))
 
 
 def check_inputs(cell: Cell, params: Params, xs: Any, state: Any) -> tuple[Array, Any]:

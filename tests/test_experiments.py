@@ -174,6 +174,7 @@ def test_a_sample_is_drawn_from_the_model():
 
 
 def test_agreement_reports_the_largest_error_of_each_dtype():
-    config = agreement.Config(cell=("elman relu",), steps=4, chunks=(3,))
-    errors = agreement.main(config)["elman relu"]
-    assert 0 < errors["float64"] < 1e-13 < errors["float32"] < 1e-5
+    config = agreement.Config(model=("elman relu", "zoneout"), steps=4, chunks=(3,))
+    for errors in agreement.main(config).values():
+        assert 0 < errors["float64"] < 1e-13 < errors["float32"] < 1e-5
+        assert errors["check_gradients"] < 1e-10 and errors["differences"] < 1e-6
