@@ -91,7 +91,7 @@ def relative_errors(model, chunk, reverse, arguments, edges):
     """‖manual - autodiff‖ / ‖autodiff‖ of each leaf."""
     of = partial(error, model, chunk, reverse)
     manual, auto = (
-        jax.grad(lambda a, g=g: of(*a, edges, gradient=g))(arguments)
+        jax.grad(lambda a, g=g: of(a[0], a[1], a[2], edges, gradient=g))(arguments)
         for g in ("manual", "autodiff")
     )
 

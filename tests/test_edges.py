@@ -261,29 +261,3 @@ def test_a_networks_error_leaves_out_what_is_past_each_length(error, key):
         assert_alike(net.error(*given, weights=w, **edges), wanted[0], 1e-10)
     ys, _ = net.apply(*given[:2], lengths=lengths)
     assert not ys[past].any() and np.isfinite(ys).all()
-
-
-# Wrong calls ----------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "options, error, words",
-    [
-        ({"lengths": [1, 2, 6]}, ValueError, "lengths: expected values in 0..5"),
-        ({"lengths": [1, -1, 2]}, ValueError, "got -1..2"),
-        ({"lengths": [1.0, 2.0, 3.0]}, TypeError, "lengths: expected integers [3]"),
-        ({"lengths": [1, 2]}, ValueError, "lengths"),
-        ({"lengths": 3}, ValueError, "lengths"),
-        ({"lengths": [True, False, True]}, TypeError, "got bool"),
-        ({"resets": np.zeros((5, 3))}, TypeError, "resets: expected booleans [5, 3]"),
-        ({"resets": np.zeros(5, bool)}, ValueError, "resets"),
-        ({"resets": np.zeros((3, 5), bool)}, ValueError, "resets"),
-        ({"reverse": 1}, TypeError, "reverse: expected True or False, got 1"),
-    ],
-)
-@pytest.mark.parametrize("call", [unroll, bptt])
-def test_wrong_edges_are_named(call, options, error, words):
-    case = draw(elman(), steps=STEPS, batch=(ROWS,))
-    with pytest.raises(error) as raised:
-        call(elman(), *case.inputs, **options)
-    assert words in str(raised.value)

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 README = (Path(__file__).parents[1] / "README.md").read_text()
 
 
-def test_the_example_runs_and_its_two_gradients_agree(capsys):
-    (example,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+def test_the_examples_run_and_the_firsts_two_gradients_agree(capsys):
+    example, deeper = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
     assert len([line for line in example.splitlines() if line]) <= 20
     names = {}
     # A reader has JAX's default settings.
@@ -23,6 +23,10 @@ def test_the_example_runs_and_its_two_gradients_agree(capsys):
     assert "differences" in capsys.readouterr().out
     moved = jax.tree.leaves(names["updates"])
     assert all(jnp.any(update != 0) for update in moved)
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        exec(compile(deeper, "README.md", "exec"), names)
+    past = jnp.arange(100)[:, None] >= jnp.array(names["lengths"])
+    assert not names["hs"][past].any() and names["hs"][~past].all()
 
 
 def test_the_two_commands_stand_on_one_line_each():

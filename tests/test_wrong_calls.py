@@ -1,0 +1,412 @@
+"""Wrong calls: each raises, at trace time, what names the argument, wanted and given.
+
+One table over the public functions. No call in it gives a number.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from table import MORE_CELLS, draw
+
+import jaxrnn
+from jaxrnn import (
+    Params,
+    bidirectional,
+    bptt,
+    check_gradients,
+    elman,
+    gru,
+    layer_norm,
+    lru,
+    lstm,
+    network,
+    optim,
+    readout,
+    stack,
+    step,
+    unroll,
+)
+from jaxrnn.layers import draw_noise, learned_start, noisy
+
+LSTM = draw(lstm(), dtype=np.float32)  # xs [5, 2, 2], 3 units
+P, XS, STATE = LSTM.inputs
+STACK = stack(lstm(), gru())
+S = draw(STACK, dtype=np.float32)
+NET = network(lstm())
+
+
+def key():
+    return jax.random.key(0)
+
+
+def net_params():
+    return NET.init(key(), 2, 3, 4)
+
+
+def lstm_run(**changes):
+    """`unroll` and `bptt` of an LSTM, with some argument changed."""
+    for call in (unroll, bptt):
+        with pytest.raises((TypeError, ValueError)) as first:
+            call(**{"cell": lstm(), "params": P, "xs": XS, "state": STATE} | changes)
+    raise first.value
+
+
+def net_run(**changes):
+    given = {"params": net_params(), "xs": XS, "targets": np.zeros((5, 2, 4), "f4")}
+    return NET.gradients(**given | changes)
+
+
+def zone_run():
+    return unroll(noisy(gru(), zoneout=(0.1, 0.2)), S.params[1], S.xs[..., :1], None)
+
+
+# what is called; what it raises; words that the message holds
+WRONG = {
+    # the arrays of a run
+    "xs a list": (lambda: lstm_run(xs=[[1.0]]), TypeError, "xs: expected an array"),
+    "xs without time": (
+        lambda: lstm_run(xs=XS[0, 0]),
+        ValueError,
+        "xs: expected shape",
+    ),
+    "xs of other features": (lambda: lstm_run(xs=XS[..., :1]), ValueError, "2 rows"),
+    "xs of integers": (
+        lambda: lstm_run(xs=np.ones((5, 2, 2), int)),
+        TypeError,
+        "xs: expected float32 as the parameters, got int64",
+    ),
+    "xs of float64": (lambda: lstm_run(xs=np.ones((5, 2, 2))), TypeError, "float64"),
+    "state an array": (lambda: lstm_run(state=XS), TypeError, "structure of LSTMState"),
+    "state of another batch": (
+        lambda: lstm_run(state=jax.tree.map(lambda s: s[:1], STATE)),
+        ValueError,
+        "state.h",
+    ),
+    "state of another dtype": (
+        lambda: lstm_run(state=jax.tree.map(lambda s: s.astype("f2"), STATE)),
+        TypeError,
+        "state.h: expected float32, got float16",
+    ),
+    "reset_to another state": (
+        lambda: lstm_run(reset_to=STATE.h),
+        TypeError,
+        "reset_to: expected the structure",
+    ),
+    # parameters
+    "params a tuple": (lambda: lstm_run(params=(1, 2)), TypeError, "jaxrnn.Params"),
+    "params of another cell": (
+        lambda: lstm_run(params=draw(gru(), dtype="f4").params),
+        ValueError,
+        "params.w_x",
+    ),
+    "w_x a vector": (
+        lambda: lstm_run(params=P._replace(w_x=P.b)),
+        ValueError,
+        "matric",
+    ),
+    "w_s of other rows": (
+        lambda: lstm_run(params=P._replace(w_s=P.w_s[:2])),
+        ValueError,
+        "params.w_s",
+    ),
+    "w_s of integers": (
+        lambda: lstm_run(params=P._replace(w_s=P.w_s.astype(int))),
+        TypeError,
+        "params.w_s: expected a floating dtype",
+    ),
+    "b too short": (
+        lambda: lstm_run(params=P._replace(b=P.b[:-1])),
+        ValueError,
+        "params.b",
+    ),
+    "b_s a column": (
+        lambda: lstm_run(params=P._replace(b_s=P.b[:, None])),
+        ValueError,
+        "params.b_s",
+    ),
+    "own where none is": (
+        lambda: lstm_run(params=P._replace(own=P.b)),
+        TypeError,
+        "params.own: expected the structure of NoneType",
+    ),
+    "own missing": (
+        lambda: lstm_run(cell=lstm(peepholes=True)),
+        TypeError,
+        "params.own: expected the structure of Parts",
+    ),
+    "float64 without x64": (
+        lambda: lstm_run(params=draw(lstm()).params),
+        TypeError,
+        "params.w_s: got float64, which JAX narrows",
+    ),
+    # options of a run
+    "cell not called": (
+        lambda: lstm_run(cell=lstm),
+        TypeError,
+        "expected a jaxrnn.Cell",
+    ),
+    "cell a name": (lambda: lstm_run(cell="lstm"), TypeError, "got str"),
+    "chunk_size zero": (lambda: lstm_run(chunk_size=0), ValueError, "chunk_size"),
+    "chunk_size a float": (lambda: lstm_run(chunk_size=2.0), ValueError, "got 2.0"),
+    "store unknown": (lambda: lstm_run(store="all"), ValueError, "store: expected"),
+    "reverse a number": (lambda: lstm_run(reverse=1), TypeError, "reverse: expected"),
+    "return_states a word": (
+        lambda: unroll(lstm(), P, XS, return_states="yes"),
+        TypeError,
+        "return_states: expected True or False",
+    ),
+    "gradient unknown": (
+        lambda: unroll(lstm(), P, XS, gradient="auto"),
+        ValueError,
+        "gradient: expected 'manual' or 'autodiff'",
+    ),
+    "noise for a cell": (lambda: lstm_run(noise=3), TypeError, "noise: expected CellN"),
+    # lengths and resets
+    "length too long": (
+        lambda: lstm_run(lengths=[1, 6]),
+        ValueError,
+        "lengths: expected values in 0..5",
+    ),
+    "length negative": (lambda: lstm_run(lengths=[-1, 2]), ValueError, "got -1..2"),
+    "lengths floats": (lambda: lstm_run(lengths=[1.0, 2.0]), TypeError, "integers [2]"),
+    "lengths booleans": (lambda: lstm_run(lengths=[True, False]), TypeError, "bool"),
+    "lengths one number": (lambda: lstm_run(lengths=3), ValueError, "lengths"),
+    "lengths of other rows": (
+        lambda: lstm_run(lengths=[1, 2, 3]),
+        ValueError,
+        "lengths",
+    ),
+    "resets numbers": (
+        lambda: lstm_run(resets=np.zeros((5, 2))),
+        TypeError,
+        "resets: expected booleans [5, 2]",
+    ),
+    "resets without rows": (
+        lambda: lstm_run(resets=np.zeros(5, bool)),
+        ValueError,
+        "resets",
+    ),
+    "resets batch first": (
+        lambda: lstm_run(resets=np.zeros((2, 5), bool)),
+        ValueError,
+        "resets",
+    ),
+    # the backward pass by hand
+    "cotangents too long": (
+        lambda: bptt(lstm(), P, XS, cotangents=np.zeros((6, 2, 3), "f4")),
+        ValueError,
+        "cotangents.h",
+    ),
+    "cotangents of one part": (
+        lambda: bptt(lstm(), P, XS, cotangents=(None,)),
+        ValueError,
+        "cotangents: expected 2 parts as LSTMState has, got 1",
+    ),
+    "final an array": (
+        lambda: bptt(lstm(), P, XS, final=STATE.h),
+        TypeError,
+        "final: expected the structure",
+    ),
+    "cotangents of a stack's inputs": (
+        lambda: bptt(STACK, *S.inputs, S.xs),
+        ValueError,
+        "cotangents",
+    ),
+    # one step
+    "step without a state": (lambda: step(lstm(), P, None, XS[0]), TypeError, "state"),
+    "step of a sequence": (lambda: step(lstm(), P, STATE, XS), ValueError, "state.h"),
+    "step of other features": (
+        lambda: step(lstm(), P, STATE, XS[0, :, :1]),
+        ValueError,
+        "x: expected shape [..., 2]",
+    ),
+    # cells
+    "activation unknown": (lambda: elman("swish"), ValueError, "got 'swish'"),
+    "recurrent unknown": (
+        lambda: elman(recurrent="eye"),
+        ValueError,
+        "recurrent: expec",
+    ),
+    "reset_after a number": (
+        lambda: gru(reset_after=0),
+        TypeError,
+        "reset_after: expec",
+    ),
+    "peepholes a number": (lambda: lstm(peepholes=1), TypeError, "peepholes: expected"),
+    "coupled a word": (lambda: lstm(coupled="f"), TypeError, "coupled: expected True"),
+    "projection zero": (lambda: lstm(projection=0), ValueError, "projection: expected"),
+    "projection true": (lambda: lstm(projection=True), ValueError, "got True"),
+    "layer_norm of a function": (lambda: layer_norm(lstm), TypeError, "cell: expected"),
+    "layer_norm of no product": (
+        lambda: layer_norm(MORE_CELLS["mingru"]).init(key(), 2, 3),
+        ValueError,
+        "cell: expected one with a recurrent product",
+    ),
+    "ring inside out": (lambda: lru(0.9, 0.5), ValueError, "r_min and r_max: expected"),
+    "phase above 2π": (lambda: lru(max_phase=7), ValueError, "max_phase: expected"),
+    "odd complex units": (
+        lambda: lru().init(key(), 2, 3),
+        ValueError,
+        "hidden_size: expected an even number",
+    ),
+    "no inputs": (lambda: gru().init(key(), 0, 3), ValueError, "got 0 and 3"),
+    "no units": (lambda: lstm().init(key(), 2, 0), ValueError, "input_size and hidden"),
+    "integer parameters": (
+        lambda: gru().init(key(), 2, 3, dtype=jnp.int32),
+        TypeError,
+        "dtype: expected a floating dtype, got int32",
+    ),
+    # layers
+    "empty stack": (lambda: stack(), ValueError, "layers: expected one or more"),
+    "stack of functions": (
+        lambda: stack(lstm),
+        TypeError,
+        "layers[0]: expected a Cell",
+    ),
+    "stack of names": (lambda: stack(lstm(), "gru"), TypeError, "layers[1]"),
+    "skip unknown": (lambda: stack(lstm(), skip="dense"), ValueError, "got 'dense'"),
+    "dropout of all": (
+        lambda: stack(lstm(), dropout=1.0),
+        ValueError,
+        "[0, 1), got 1.0",
+    ),
+    "bidirectional name": (lambda: bidirectional("gru"), TypeError, "layer: expected"),
+    "backward a number": (
+        lambda: bidirectional(gru(), 3),
+        TypeError,
+        "backward: expec",
+    ),
+    "merge unknown": (lambda: bidirectional(gru(), merge="add"), ValueError, "'add'"),
+    "noisy stack": (
+        lambda: noisy(STACK),
+        TypeError,
+        "cell: expected a Cell, got Layer",
+    ),
+    "rate negative": (
+        lambda: noisy(gru(), inputs=-0.1),
+        ValueError,
+        "inputs: expected",
+    ),
+    "rate a word": (lambda: noisy(gru(), weights="a"), ValueError, "got 'a'"),
+    "zoneout above 1": (lambda: noisy(gru(), zoneout=(0.1, 2)), ValueError, "zoneout"),
+    "zoneout of two parts": (zone_run, ValueError, "zoneout: expected 1 rates"),
+    "learned number": (lambda: learned_start(3), TypeError, "layer: expected a Cell"),
+    "stack's params of one": (
+        lambda: unroll(STACK, S.params[:1], S.xs),
+        TypeError,
+        "params: expected a tuple of 2, got tuple of 1",
+    ),
+    "stack's params turned": (
+        lambda: unroll(STACK, S.params[::-1], S.xs),
+        ValueError,
+        "params.w_x",
+    ),
+    "stack's state of one": (
+        lambda: unroll(STACK, S.params, S.xs, S.state[0]),
+        TypeError,
+        "state: expected the structure of tuple",
+    ),
+    "stack's xs a list": (
+        lambda: unroll(STACK, S.params, [1.0]),
+        ValueError,
+        "got list",
+    ),
+    "stack's noise": (lambda: unroll(STACK, *S.inputs, noise=3), TypeError, "noise"),
+    "noise for other inputs": (
+        lambda: unroll(
+            stack(lstm(), gru(), dropout=0.5),
+            *S.inputs,
+            noise=draw_noise(
+                key(), stack(lstm(), gru(), dropout=0.5), S.params, S.xs[:3]
+            ),
+        ),
+        ValueError,
+        "noise.between",
+    ),
+    "bidirectional params a tuple": (
+        lambda: unroll(bidirectional(lstm()), (P, P), XS),
+        TypeError,
+        "params: expected a Directions of 2",
+    ),
+    # networks
+    "error unknown": (
+        lambda: network(lstm(), "hinge"),
+        ValueError,
+        "error: expected one",
+    ),
+    "output unknown": (
+        lambda: network(lstm(), output="relu"),
+        ValueError,
+        "got 'relu'",
+    ),
+    "σ twice": (
+        lambda: network(lstm(), "sigmoid_cross_entropy", "sigmoid"),
+        ValueError,
+        "output: expected None with error=",
+    ),
+    "no outputs": (
+        lambda: NET.init(key(), 2, 3, 0),
+        ValueError,
+        "output_size: expected",
+    ),
+    "targets of other outputs": (
+        lambda: net_run(targets=np.zeros((5, 2, 3), "f4")),
+        ValueError,
+        "targets: expected shape (5, 2, 4)",
+    ),
+    "targets of integers": (
+        lambda: net_run(targets=np.zeros((5, 2, 4), int)),
+        TypeError,
+        "targets: expected float32, got int",
+    ),
+    "weights of rows": (
+        lambda: net_run(weights=np.ones(2, "f4")),
+        ValueError,
+        "weights: expected shape (5, 2)",
+    ),
+    "network's xs": (lambda: net_run(xs=XS[..., :1]), ValueError, "xs: expected shape"),
+    "network's lengths": (
+        lambda: net_run(lengths=[9, 1]),
+        ValueError,
+        "lengths: expec",
+    ),
+    "readout of other units": (
+        lambda: readout(net_params().readout, XS),
+        ValueError,
+        "hs: expected shape [..., 3]",
+    ),
+    # gradients checked, accumulated, clipped
+    "nothing to check": (
+        lambda: check_gradients(3, P),
+        TypeError,
+        "f_or_network: expec",
+    ),
+    "check in bfloat16": (
+        lambda: check_gradients(NET, net_params(), XS, XS, dtype="float16"),
+        ValueError,
+        "dtype: expected float32 or float64",
+    ),
+    "no threshold": (lambda: optim.clip_by_global_norm(0), ValueError, "threshold"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_calls_say_what_was_expected_and_what_came(name):
+    call, error, words = WRONG[name]
+    with pytest.raises(error) as raised:
+        call()
+    assert words in str(raised.value)
+
+
+def test_there_are_enough_of_them_and_each_is_its_own():
+    assert len(WRONG) >= 80
+    assert len({words for _, _, words in WRONG.values()}) > 70
+
+
+def test_control_right_calls_raise_nothing():
+    unroll(lstm(), P, XS, STATE, lengths=[0, 5], resets=np.zeros((5, 2), bool))
+    unroll(STACK, *S.inputs, reset_to=S.state)
+    step(lstm(), P, STATE, XS[0])
+    net_run()
+    assert isinstance(P, Params) and jaxrnn.Cell
