@@ -66,7 +66,7 @@ def flax_nnx(kind: str, sizes: Sizes, bias: bool, dtype: Any) -> Other | None:
     }
     if kind not in cells or not bias:
         return None
-    cell = cells[kind](*sizes, rngs=nnx.Rngs(0))
+    cell = cells[kind](*sizes, dtype=dtype, param_dtype=dtype, rngs=nnx.Rngs(0))
     made = nnx.state(cell, nnx.Param).to_pure_dict()
     rnn = nnx.RNN(cell, time_major=True, return_carry=True)
     graph, _, rest = nnx.split(rnn, nnx.Param, ...)
