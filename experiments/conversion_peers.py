@@ -35,7 +35,10 @@ def keras(kind: str, sizes: Sizes, bias: bool, dtype: Any) -> Other | None:
     if kind not in layers or dtype != "float32":
         return None
     options = {"use_bias": bias, "dtype": np.dtype(dtype).name}
-    layer = layers[kind](sizes.h, return_sequences=True, return_state=True, **options)
+    zeros = dict.fromkeys(("kernel_initializer", "recurrent_initializer"), "zeros")
+    layer = layers[kind](
+        sizes.h, return_sequences=True, return_state=True, **options, **zeros
+    )
     if both:
         layer = keras.layers.Bidirectional(layer, dtype=options["dtype"])
     layer.build((None, None, sizes.d))

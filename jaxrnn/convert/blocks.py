@@ -114,12 +114,15 @@ def units_of(name: str, recurrent: Any, gates: int) -> int:
 def cell_of(kind: str, activation: Any = None, *, reset_after: bool = True) -> Cell:
     """The cell of that kind; `activation` is the Elman cell's alone."""
     if kind == "elman":
-        return elman("tanh" if activation is None else activation)
+        return elman() if activation is None else elman(activation)
     if activation not in (None, "tanh"):
         raise ValueError(
             f"activation: expected None or 'tanh' for kind={kind!r}, got {activation!r}"
         )
-    return gru(reset_after=reset_after) if kind == "gru" else lstm()
+    if kind == "lstm":
+        return lstm()
+    # As a caller would write it: one record, so that jit sees one static value.
+    return gru() if reset_after else gru(reset_after=False)
 
 
 def own_of(w_n: Any) -> Any:
