@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array, lax
 
 from jaxrnn import Params
+from jaxrnn.convert import to_equinox, to_flax, to_haiku, to_keras, to_nnx
 
 
 class Peer(NamedTuple):
@@ -38,22 +38,9 @@ def flax_linen(cell: str, hidden: int) -> Peer:
 
     cells = {"elman": nn.SimpleCell, "lstm": nn.OptimizedLSTMCell, "gru": nn.GRUCell}
     layer = nn.RNN(cells[cell](hidden), time_major=True)
-    gates = {"elman": ("",), "lstm": "ifgo", "gru": "rzn"}[cell]
 
     def convert(params):
-        weights = {}
-        for k, gate in enumerate(gates):
-            part = np.s_[k * hidden : (k + 1) * hidden]
-            on_x = {"kernel": params.w_x[:, part]}
-            on_h = {"kernel": params.w_s[:, part]}
-            if cell == "lstm":
-                on_h["bias"] = params.b[part]
-            else:
-                on_x["bias"] = params.b[part]
-            if gate == "n":
-                on_h["bias"] = params.b_s[part]
-            weights |= {f"i{gate}": on_x, f"h{gate}": on_h}
-        return {"params": {"cell": weights}}
+        return {"params": {"cell": to_flax(params, cell)}}
 
     def run(weights, xs):
         hs = layer.apply(weights, xs)
@@ -77,9 +64,8 @@ def flax_nnx(cell: str, hidden: int) -> Peer:
         return graph, rest
 
     def convert(params):
-        on_x, on_h = {"kernel": params.w_x}, {"kernel": params.w_s}
-        (on_h if cell == "lstm" else on_x)["bias"] = params.b
-        return nnx.State({"cell": {"dense_i": on_x, "dense_h": on_h}})
+        kind = "optimized_lstm" if cell == "lstm" else cell
+        return nnx.State({"cell": to_nnx(params._replace(b_s=None), kind)})
 
     def run(weights, xs):
         graph, rest = parts(xs.shape[-1])
@@ -101,11 +87,10 @@ def equinox(cell: str, hidden: int) -> Peer | None:
     def convert(params):
         make = {"lstm": eqx.nn.LSTMCell, "gru": eqx.nn.GRUCell}[cell]
         made = make(params.w_x.shape[0], hidden, key=jax.random.key(0))
-        leaves = [params.w_x.T, params.w_s.T, params.b]
-        if cell == "gru":
-            leaves.append(params.b_s[-hidden:])
-        names = ("weight_ih", "weight_hh", "bias", "bias_n")[: len(leaves)]
-        return eqx.tree_at(lambda c: [getattr(c, n) for n in names], made, leaves)
+        fields = to_equinox(params, cell)
+        return eqx.tree_at(
+            lambda c: [getattr(c, n) for n in fields], made, list(fields.values())
+        )
 
     def run(weights, xs):
         zeros = jnp.zeros((xs.shape[1], hidden), xs.dtype)
@@ -133,14 +118,7 @@ def haiku(cell: str, hidden: int) -> Peer | None:
     apply = hk.without_apply_rng(hk.transform(network)).apply
 
     def convert(params):
-        def igfo(a):  # haiku's order of gates
-            i, f, g, o = jnp.split(a, 4, axis=-1)
-            return jnp.concatenate([i, g, f, o], axis=-1)
-
-        # haiku adds 1 to the forget gate when it runs
-        b = params.b - jnp.repeat(jnp.array([0.0, 1.0, 0.0, 0.0]), hidden)
-        w = igfo(jnp.concatenate([params.w_x, params.w_s]))
-        return {"lstm/linear": {"w": w, "b": igfo(b)}}
+        return to_haiku(params, cell)
 
     return Peer(convert, apply)
 
@@ -170,16 +148,7 @@ def keras(cell: str, hidden: int) -> Peer:
         return layer
 
     def convert(params):
-        w_x, w_s, b = params.w_x, params.w_s, params.b
-        if cell == "gru":
-
-            def zrn(a):  # Keras's order of gates
-                r, z, n = jnp.split(a, 3, axis=-1)
-                return jnp.concatenate([z, r, n], axis=-1)
-
-            w_x, w_s = zrn(w_x), zrn(w_s)
-            b = zrn(jnp.stack([b, params.b_s]))
-        return [w_x, w_s, b]
+        return to_keras(params, "simple_rnn" if cell == "elman" else cell)
 
     def run(weights, xs):
         layer = built(xs.shape[-1])

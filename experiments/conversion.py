@@ -1,0 +1,160 @@
+"""How nearly a converted network equals the one it came from, in each library.
+
+    python -m experiments.conversion --out conversion.md
+
+For each library that is installed, each of its cells, with and without a bias, with
+and without lengths (where it takes them), from a random initial state: the largest
+relative difference ‖ours - theirs‖ / ‖theirs‖ of an output or final state, and of a
+gradient (all weights in the library's own layout, inputs, initial state; ours by hand),
+in float32 and float64 (Keras in float32 alone).
+"""
+
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import tyro
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+import jaxrnn
+from experiments.conversion_peers import LIBRARIES, other
+from experiments.conversion_sides import KINDS, Other, Results, Sample, Sizes, by_jax
+from jaxrnn.cell import output_features
+
+DTYPES = ("float32", "float64")
+COLUMNS = tuple(f"{what} {dtype}" for dtype in DTYPES for what in ("hs", "gradient"))
+
+
+@dataclass(frozen=True)
+class Config:
+    """How nearly a converted network equals the one it came from."""
+
+    library: tuple[str, ...] = tuple(LIBRARIES)
+    """Libraries to compare with; one that is not installed is left out."""
+    kind: tuple[str, ...] = KINDS
+    """Kinds of network."""
+    steps: int = 20
+    """T, the length of the sequences."""
+    rows: int = 4
+    """B, how many sequences."""
+    inputs: int = 5
+    """D, features of an input."""
+    units: int = 8
+    """H, units of a layer."""
+    out: Path | None = None
+    """A Markdown file for the table."""
+
+
+def sample_for(params: Any, layer: Any, steps: int, rows: int, lengths: bool) -> Sample:
+    """Random inputs, state and pulls for a network with these parameters."""
+    rng = np.random.default_rng(11)
+    first = jax.tree.leaves(params)[0]
+    draw = lambda *shape: rng.normal(size=shape).astype(first.dtype)  # noqa: E731
+    start = jax.eval_shape(lambda: layer.initial_state(params, (rows,)))
+    parts = jax.tree.leaves(start)
+    wide = output_features(layer, params)
+    return Sample(
+        draw(steps, rows, first.shape[0]),
+        tuple(draw(*part.shape) for part in parts),
+        np.linspace(steps, 1, rows).astype(np.int32) if lengths else None,
+        draw(steps, rows, wide),
+        tuple(draw(*part.shape) for part in parts),
+    )
+
+
+def our_results(network: Other, sample: Sample) -> Results:
+    """The converted network's, the gradient by hand and then through the conversion."""
+
+    def run(weights, xs, state, lengths):
+        layer, params = network.read(weights)
+        like = jax.eval_shape(lambda: layer.initial_state(params, xs.shape[1:2]))
+        start = jax.tree.unflatten(jax.tree.structure(like), state)
+        hs, final = jaxrnn.unroll(layer, params, xs, start, lengths=lengths)
+        return hs, jax.tree.leaves(final)
+
+    return by_jax(run)(network.weights, sample)
+
+
+def differences(found: Any, wanted: Any) -> dict[str, float]:
+    """‖found - wanted‖ / ‖wanted‖ of each leaf, by its name."""
+    leaves, tree = jax.tree_util.tree_flatten_with_path(wanted)
+    assert jax.tree.structure(found) == tree
+    pairs = zip(leaves, jax.tree.leaves(found), strict=True)
+    return {
+        jax.tree_util.keystr(path): float(
+            np.linalg.norm(np.asarray(a) - np.asarray(b))
+            / np.linalg.norm(np.asarray(b))
+        )
+        for (path, b), a in pairs
+    }
+
+
+def compare(network: Other, steps: int, rows: int, lengths: bool) -> dict[str, float]:
+    """The difference of each output and of each gradient, by its name."""
+    layer, params = network.read(network.weights)
+    sample = sample_for(params, layer, steps, rows, lengths)
+    wanted = network.results(network.weights, sample)
+    return differences(our_results(network, sample), wanted)
+
+
+def largest(found: dict[str, float]) -> tuple[float, float]:
+    """Of outputs and final states, and of gradients."""
+    gradient = {name for name in found if name.startswith(".d_")}
+    return (
+        max(found[name] for name in found.keys() - gradient),
+        max(found[name] for name in gradient),
+    )
+
+
+def measure(config: Config, library: str, kind: str) -> list[float] | None:
+    """A row of the table; None where the library has no such network."""
+    row, sizes = [], Sizes(config.inputs, config.units)
+    for dtype in DTYPES:
+        worst: list[tuple[float, float]] = []
+        for bias, lengths in product((True, False), repeat=2):
+            with jax.enable_x64(dtype == "float64"):
+                network = other(library, kind, sizes, bias, dtype)
+                if network is None or (lengths and not network.lengths):
+                    continue
+                found = compare(network, config.steps, config.rows, lengths)
+            worst.append(largest(found))
+        row += np.max(worst, axis=0).tolist() if worst else [float("nan")] * 2
+    return None if np.isnan(row).all() else row
+
+
+def shown(row: list[float]) -> list[str]:
+    return ["" if np.isnan(e) else f"{e:.1e}" for e in row]
+
+
+def markdown(rows: dict[tuple[str, str], list[float]]) -> str:
+    lines = [("library", "kind", *COLUMNS), ("---",) * (2 + len(COLUMNS))]
+    lines += [(*name, *shown(row)) for name, row in rows.items()]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def main(config: Config) -> dict[tuple[str, str], list[float]]:
+    """Print the largest differences of each library and kind, and return them."""
+    console, rows = Console(), {}
+    jobs = list(product(config.library, config.kind))
+    for name in track(jobs, "comparing", console=console):
+        row = measure(config, *name)
+        if row is not None:
+            rows[name] = row
+    table = Table(title="largest relative difference to each library")
+    for column in ("library", "kind", *COLUMNS):
+        table.add_column(column)
+    for name, row in rows.items():
+        table.add_row(*name, *shown(row))
+    console.print(table)
+    if config.out is not None:
+        config.out.write_text(markdown(rows))
+    return rows
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Config, description=__doc__))

@@ -1,0 +1,16 @@
+"""Weights from other libraries, and back.
+
+`from_X` gives a cell, or a layer, and its parameters; `to_X` is its inverse. They take
+and give arrays in plain lists and dicts: no other library is needed.
+"""
+
+from jaxrnn.convert.equinox import from_equinox as from_equinox
+from jaxrnn.convert.equinox import to_equinox as to_equinox
+from jaxrnn.convert.flax import from_flax as from_flax
+from jaxrnn.convert.flax import from_nnx as from_nnx
+from jaxrnn.convert.flax import to_flax as to_flax
+from jaxrnn.convert.flax import to_nnx as to_nnx
+from jaxrnn.convert.haiku import from_haiku as from_haiku
+from jaxrnn.convert.haiku import to_haiku as to_haiku
+from jaxrnn.convert.keras import from_keras as from_keras
+from jaxrnn.convert.keras import to_keras as to_keras

@@ -1,0 +1,267 @@
+"""Conversions by themselves, without the other libraries: exact, and clear if wrong."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jaxrnn import Params, convert, elman, gru, lstm
+from jaxrnn.layers import Directions, bidirectional
+from tests.table import assert_alike, assert_equal
+
+SIDES = {
+    "keras": (convert.from_keras, convert.to_keras),
+    "flax": (convert.from_flax, convert.to_flax),
+    "nnx": (convert.from_nnx, convert.to_nnx),
+    "haiku": (convert.from_haiku, convert.to_haiku),
+    "equinox": (
+        lambda fields, kind: convert.from_equinox(**fields, kind=kind),
+        convert.to_equinox,
+    ),
+}
+KINDS = {
+    "keras": {"simple_rnn": 1, "lstm": 4, "gru": 3},
+    "flax": {"elman": 1, "lstm": 4, "gru": 3},
+    "nnx": {"elman": 1, "lstm": 4, "optimized_lstm": 4, "gru": 3},
+    "haiku": {"elman": 1, "lstm": 4},
+    "equinox": {"lstm": 4, "gru": 3},
+}
+CASES = [(library, kind) for library, kinds in KINDS.items() for kind in kinds]
+each_case = pytest.mark.parametrize("library, kind", CASES)
+
+
+def random_params(gates, d, h, b=True, b_s=False, seed=0, dtype=np.float32):
+    rng = np.random.default_rng(seed)
+
+    def draw(*shape):
+        return rng.normal(size=shape).astype(dtype)
+
+    w = gates * h
+    return Params(
+        draw(d, w), draw(h, w), draw(w) if b else None, draw(w) if b_s else None
+    )
+
+
+def holds(library, kind):
+    """Whether the GRU's second bias has a place: all of it, the gate n's, or none."""
+    return {"keras": 3, "flax": 1, "equinox": 1}.get(library, 0) if kind == "gru" else 0
+
+
+@each_case
+@given(
+    d=st.integers(1, 4),
+    h=st.integers(1, 4),
+    bias=st.booleans(),
+    seed=st.integers(0, 99),
+    dtype=st.sampled_from([np.float32, np.float64, np.float16]),
+)
+def test_weights_go_there_and_back_exactly(library, kind, d, h, bias, seed, dtype):
+    read, write = SIDES[library]
+    held = holds(library, kind)
+    params = random_params(
+        KINDS[library][kind], d, h, bias, bias and held > 0, seed, dtype
+    )
+    if library == "haiku" and bias:  # so that 1 more or less is exact
+        params = params._replace(b=np.round(params.b * 64) / dtype(64))
+    if bias and held == 1:
+        params.b_s[: 2 * h] = 0
+    weights = write(params, kind)
+    cell, back = read(weights, kind=kind)
+    if bias or library in ("keras", "equinox"):
+        assert_equal(back, params)
+    assert_equal(write(back, kind), weights)
+    assert isinstance(cell, type(lstm()))
+    assert all(isinstance(a, np.ndarray) for a in jax.tree.leaves((weights, back)))
+
+
+@each_case
+def test_two_biases_become_one_where_there_is_one(library, kind):
+    read, write = SIDES[library]
+    if library == "keras" and kind == "gru":
+        pytest.skip("it has two")
+    params = random_params(KINDS[library][kind], 2, 3, b_s=True)
+    if library == "nnx" and kind == "gru":
+        params.b_s[6:] = 0
+    back = read(write(params, kind), kind=kind)[1]
+    total = back.b if back.b_s is None else back.b + back.b_s
+    assert_alike(total, params.b + params.b_s, 1e-6)
+    if kind == "gru" and library != "nnx":
+        assert_equal(back.b_s[6:], params.b_s[6:])
+
+
+@each_case
+def test_a_conversion_can_be_traced_and_differentiated(library, kind):
+    read, write = SIDES[library]
+    params = jax.tree.map(jnp.asarray, random_params(KINDS[library][kind], 2, 3))
+
+    def error(params):
+        back = read(write(params, kind), kind=kind)[1]
+        return sum(jnp.sum(jnp.sin(a)) for a in jax.tree.leaves(back))
+
+    wanted = jax.tree.map(jnp.cos, params)
+    assert_alike(jax.jit(jax.grad(error))(params), wanted, 1e-5)
+
+
+def test_which_cell_comes():
+    w = random_params(1, 2, 3)
+    weights = convert.to_keras(w, "simple_rnn")
+    assert convert.from_keras(weights, "simple_rnn")[0] is elman()
+    relu = convert.from_keras(weights, "simple_rnn", activation="relu")[0]
+    assert relu is elman("relu")
+    assert convert.from_haiku(convert.to_haiku(w, "elman"), "elman")[0] is elman("relu")
+    assert (
+        convert.from_equinox(
+            **convert.to_equinox(random_params(3, 2, 3), "gru"), kind="gru"
+        )[0]
+        is gru()
+    )
+
+
+def test_both_directions_of_keras():
+    both = Directions(random_params(4, 2, 3), random_params(4, 2, 3, seed=1))
+    weights = convert.to_keras(both, "lstm")
+    assert len(weights) == 6
+    layer, back = convert.from_keras(weights, "lstm", bidirectional=True)
+    assert layer is bidirectional(lstm())
+    assert_equal(back, both)
+
+
+def test_modules_of_haiku_have_any_name():
+    params = random_params(4, 2, 3)
+    weights = convert.to_haiku(params, "lstm", name="model/core")
+    assert list(weights) == ["model/core/linear"]
+    assert_alike(convert.from_haiku(weights, "lstm")[1], params, 1e-6)
+
+
+def test_a_bias_that_nnx_cannot_hold_is_refused():
+    params = random_params(3, 2, 3, b_s=True)
+    with pytest.raises(ValueError, match=r"params\.b_s: expected zeros for the gate n"):
+        convert.to_nnx(params, "gru")
+    with pytest.raises(TypeError, match=r"params\.b_s: .* got a traced array"):
+        jax.jit(lambda p: convert.to_nnx(p, "gru"))(params)
+
+
+K = np.zeros((2, 12), np.float32)
+R = np.zeros((3, 12), np.float32)
+B = np.zeros(12, np.float32)
+LSTM = Params(K, R, B)
+WRONG = {
+    "kind": (
+        lambda: convert.from_keras([K, R, B], "rnn"),
+        ValueError,
+        "kind: expected",
+    ),
+    "no list": (
+        lambda: convert.from_keras({"a": K}),
+        TypeError,
+        "weights: .* got dict",
+    ),
+    "count": (lambda: convert.from_keras([K]), ValueError, "expected 3 arrays.* got 1"),
+    "both": (
+        lambda: convert.from_keras([K, R, B], bidirectional=True),
+        ValueError,
+        "6",
+    ),
+    "kernel": (lambda: convert.from_keras([K.T, R, B]), ValueError, r"weights\[0\]"),
+    "recurrent": (
+        lambda: convert.from_keras([K, R.T, B]),
+        ValueError,
+        r"\[H, 4·H\]|any, 48",
+    ),
+    "bias": (
+        lambda: convert.from_keras([K, R, B[:5]]),
+        ValueError,
+        r"weights\[2\]: .*\[12\], got \[5\]",
+    ),
+    "after": (
+        lambda: convert.from_keras([K[:, :9], R[:, :9], B[:9]], "gru"),
+        ValueError,
+        r"weights\[2\] \(reset_after=True\): expected shape \[2, 9\], got \[9\]",
+    ),
+    "before": (
+        lambda: convert.from_keras([K, R], reset_after=False),
+        ValueError,
+        "reset_after",
+    ),
+    "activation": (
+        lambda: convert.from_keras([K, R], activation="relu"),
+        ValueError,
+        "activation",
+    ),
+    "dtype": (
+        lambda: convert.from_keras([K, R, B.astype(int)]),
+        TypeError,
+        r"\[2\]: expected a floating",
+    ),
+    "two dtypes": (
+        lambda: convert.from_keras([K, R, B.astype(np.float64)]),
+        TypeError,
+        "expected float32",
+    ),
+    "no array": (
+        lambda: convert.from_keras([K, R, "b"]),
+        TypeError,
+        r"\[2\]: expected a NumPy or JAX array, got str",
+    ),
+    "no params": (
+        lambda: convert.to_keras([K, R, B]),
+        TypeError,
+        "params: expected jaxrnn.Params, got list",
+    ),
+    "other cell": (lambda: convert.to_keras(LSTM, "gru"), ValueError, r"params\.w_s"),
+    "own": (
+        lambda: convert.to_flax(LSTM._replace(own=(B,))),
+        ValueError,
+        "params.own: expected None",
+    ),
+    "no tree": (lambda: convert.from_flax([K]), TypeError, "params: .* got list"),
+    "no gate": (
+        lambda: convert.from_flax({"ii": {"kernel": K}}),
+        ValueError,
+        "got .'ii'",
+    ),
+    "no kernel": (
+        lambda: convert.from_nnx({"dense_i": {}, "dense_h": {}}, "gru"),
+        ValueError,
+        "kernel",
+    ),
+    "wrong gru": (
+        lambda: convert.to_haiku(Params(K[:, :9], R[:, :9]), "gru"),
+        ValueError,
+        "reset_after=False",
+    ),
+    "modules": (
+        lambda: convert.from_haiku({"lstm": {"w": K}}),
+        ValueError,
+        "lstm/linear",
+    ),
+    "concat": (
+        lambda: convert.from_haiku({"linear": {"w": K, "b": B}}),
+        ValueError,
+        r"\[D \+ H, 4·H\]",
+    ),
+    "no weight": (
+        lambda: convert.from_equinox(None, R.T, kind="lstm"),
+        TypeError,
+        "weight_ih",
+    ),
+    "one bias": (
+        lambda: convert.from_equinox(K.T[:9], R.T[:9], B[:9], kind="gru"),
+        ValueError,
+        "bias_n",
+    ),
+    "bias_n": (
+        lambda: convert.from_equinox(K.T, R.T, B, B[:3], kind="lstm"),
+        ValueError,
+        "bias_n: expected None",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_what_is_wrong_is_named(case):
+    call, error, message = WRONG[case]
+    with pytest.raises(error, match=message):
+        call()
