@@ -1,5 +1,6 @@
 """Recurrent networks as pure functions, their gradients derived by hand."""
 
+from jaxrnn import convert as convert
 from jaxrnn import layers as layers
 from jaxrnn import optim as optim
 from jaxrnn import training as training
