@@ -200,7 +200,9 @@ def _cell(options: _Options, functions: tuple[Activation, ...]) -> Cell:
     names = tuple(f.name for f in functions)
     usual = clip is None and names == _OPS[op].activations
     if op == "RNN":
-        if clip is None and names[0] in ("Tanh", "Relu", "Sigmoid"):
+        if usual:
+            return elman()
+        if clip is None and names[0] in ("Relu", "Sigmoid"):
             return elman(names[0].lower())
         return rnn_cell(*functions, clip)
     if op == "LSTM":

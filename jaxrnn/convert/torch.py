@@ -106,7 +106,7 @@ def _cell(mode: str, projection: int | None) -> Cell:
         return gru()
     if mode == "LSTM":
         return lstm() if projection is None else lstm(projection=projection)
-    return elman("relu" if mode == "RNN_RELU" else "tanh")
+    return elman("relu") if mode == "RNN_RELU" else elman()
 
 
 def _read(cell, arrays, names, mode, width, units, exposed) -> Params:
