@@ -1,7 +1,7 @@
 """Weights from other libraries, and back.
 
 `from_X` gives a cell, or a layer, and its parameters; `to_X` is its inverse. They take
-and give arrays in plain lists and dicts: no other library is needed.
+and give arrays in plain lists, dicts and tuples: no other library is needed.
 """
 
 from jaxrnn.convert.equinox import from_equinox as from_equinox
@@ -14,3 +14,7 @@ from jaxrnn.convert.haiku import from_haiku as from_haiku
 from jaxrnn.convert.haiku import to_haiku as to_haiku
 from jaxrnn.convert.keras import from_keras as from_keras
 from jaxrnn.convert.keras import to_keras as to_keras
+from jaxrnn.convert.onnx import from_onnx as from_onnx
+from jaxrnn.convert.onnx import to_onnx as to_onnx
+from jaxrnn.convert.torch import from_torch as from_torch
+from jaxrnn.convert.torch import to_torch as to_torch

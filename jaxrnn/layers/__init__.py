@@ -7,6 +7,7 @@ noise is the same function, whatever the gradient, the chunks or the pieces.
 """
 
 from jaxrnn.layers.bidirectional import Directions as Directions
+from jaxrnn.layers.bidirectional import backward_only as backward_only
 from jaxrnn.layers.bidirectional import bidirectional as bidirectional
 from jaxrnn.layers.noise import draw_noise as draw_noise
 from jaxrnn.layers.noisy import noisy as noisy

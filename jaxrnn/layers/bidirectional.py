@@ -1,4 +1,4 @@
-"""A layer that runs forward in time beside one that runs backward."""
+"""Layers that run backward in time: beside one that runs forward, or alone."""
 
 from collections.abc import Callable
 from functools import lru_cache
@@ -89,3 +89,26 @@ def bidirectional(
         return sum(widths) if merge == "concat" else widths[0]
 
     return Layer(init, initial_state, output_size, noise, run)
+
+
+@lru_cache
+def backward_only(layer: Cell | Layer) -> Layer:
+    """A layer that runs from the last step to the first; params and state are its own.
+
+    With lengths it starts at each row's last step; outputs stay beside their inputs.
+    A run of it with `reverse=True` goes forward.
+
+    Raises:  TypeError for what is no layer.
+    """
+    check_layer("layer", layer)
+
+    def noise(key, params, xs):
+        return draw_noise(key, layer, params, xs)
+
+    def run(apply, params, xs, state, noise):
+        return apply(layer, params, xs, state, noise, reverse=True)
+
+    def output_size(params):
+        return output_features(layer, params)
+
+    return Layer(layer.init, layer.initial_state, output_size, noise, run)
