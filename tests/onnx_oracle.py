@@ -31,7 +31,7 @@ DEFAULTS = {
 
 
 def functions(names, alphas, betas, clip):
-    """The activations, vectorised; alpha and beta go to those that take one, in turn."""
+    """The activations, vectorised; alpha and beta go in turn to those that take one."""
     alphas, betas = list(alphas or []), list(betas or [])
     found = []
     for name in names:

@@ -1,4 +1,4 @@
-"""What converters share: arrays read as NumPy's, checked, and their gates regrouped."""
+"""Arrays read as NumPy's, of torch tensors as well, and checked."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrnn.cell import Params
+from jaxrnn.convert.blocks import check_shape
 
 
 def read_array(name: str, value: Any) -> Any:
@@ -39,17 +40,6 @@ def read_arrays(given: Mapping[str, Any]) -> dict[str, Any]:
     return arrays
 
 
-def check_shape(name: str, value: Any, shape: Sequence[int | None]) -> None:
-    """Raise unless `value` has this shape; None stands for any positive size."""
-    fits = len(value.shape) == len(shape) and all(
-        size == wanted if wanted is not None else size > 0
-        for size, wanted in zip(value.shape, shape, strict=True)
-    )
-    if not fits:
-        wanted = ", ".join("any" if s is None else str(s) for s in shape)
-        raise ValueError(f"{name}: expected shape [{wanted}], got {list(value.shape)}")
-
-
 def check_keys(name: str, given: Mapping[str, Any], wanted: Sequence[str]) -> None:
     """Raise unless the keys are these and no others."""
     missing = [key for key in wanted if key not in given]
@@ -64,15 +54,6 @@ def check_choice(name: str, value: Any, choices: Sequence[Any]) -> None:
     """Raise unless the value is one of the choices, True not being 1."""
     if not any(type(value) is type(c) and value == c for c in choices):
         raise ValueError(f"{name}: expected one of {list(choices)}, got {value!r}")
-
-
-def regroup(a: Any, here: str, there: str) -> Any:
-    """Blocks of the last axis, one a letter, from the order `here` to `there`.
-
-    A letter that `there` lacks is dropped.
-    """
-    blocks = dict(zip(here, np.split(a, len(here), axis=-1), strict=True))
-    return np.concatenate([blocks[gate] for gate in there], axis=-1)
 
 
 def read_params(name: str, params: Any, gates: int) -> tuple[Params, int]:

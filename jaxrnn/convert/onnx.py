@@ -21,14 +21,13 @@ import numpy as np
 
 from jaxrnn.cell import Cell, Layer, Params
 from jaxrnn.cells import elman, gru, lstm
+from jaxrnn.convert.blocks import check_shape, regroup
 from jaxrnn.convert.common import (
     both_biases,
     check_choice,
-    check_shape,
     read_array,
     read_arrays,
     read_params,
-    regroup,
 )
 from jaxrnn.convert.onnx_gates import (
     KNOWN,

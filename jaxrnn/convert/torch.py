@@ -18,11 +18,11 @@ import numpy as np
 
 from jaxrnn.cell import Cell, Layer, Params
 from jaxrnn.cells import elman, gru, lstm
+from jaxrnn.convert.blocks import check_shape
 from jaxrnn.convert.common import (
     both_biases,
     check_choice,
     check_keys,
-    check_shape,
     read_array,
     read_arrays,
     read_params,
