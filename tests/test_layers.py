@@ -1,14 +1,11 @@
 """Layers: what they compute, and that their gradients by hand are JAX's own."""
 
 from functools import partial
-from itertools import pairwise
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from table import assert_alike, assert_equal, draw, relative_errors
 
 from jaxrnn import (
@@ -284,40 +281,6 @@ def test_every_state_of_every_layer_on_request(x64):
     top = states[-1].forward[-1]
     assert_equal(top.c[-1], final[-1].forward[-1].c)
     assert_equal(states[-1].backward[-1].c[0], final[-1].backward[-1].c)
-
-
-# Pieces and the whole -------------------------------------------------------------
-
-STREAMS = {
-    "lstm": lstm(),
-    "gru": gru(),
-    "stack": stack(lstm(), gru(), skip="residual"),
-    "zoneout": stack(noisy(lstm(), zoneout=0.2), elman()),
-}
-
-
-@pytest.mark.parametrize("name", STREAMS)
-@settings(max_examples=8)
-@given(cuts=st.lists(st.integers(0, 9), max_size=3), seed=st.integers(0, 99))
-def test_pieces_equal_the_whole_to_the_bit(name, cuts, seed):
-    layer = STREAMS[name]
-    case = draw(layer, steps=9, batch=(2,), units=5, dtype=np.float32, seed=seed)
-    resets = np.random.default_rng(seed).random((9, 2)) < 0.2
-    whole = unroll(layer, *case.inputs, resets=resets)
-    state, parts = case.state, []
-    borders = [0, *sorted(cuts), 9]
-    for begin, end in pairwise(borders):
-        piece = slice(begin, end)
-        hs, state = unroll(
-            layer,
-            case.params,
-            case.xs[piece],
-            state,
-            resets=resets[piece],
-            reset_to=case.state,
-        )
-        parts.append(hs)
-    assert_equal((jnp.concatenate(parts), state), whole)
 
 
 # With the rest of the library -----------------------------------------------------
