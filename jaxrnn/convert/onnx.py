@@ -14,6 +14,7 @@ layout=1 the caller gives xs = X.swapaxes(0, 1), and initial_h[:, d]. The output
 Source: ONNX operators RNN, LSTM and GRU, version 22.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -97,7 +98,10 @@ def from_onnx(
     Args:
         w, r, b, p: the operator's inputs W, R, B and P, as arrays; they are copied.
         op, hidden_size, ...: the operator's name and attributes, with ONNX's defaults;
-            alpha and beta are consumed in order by the activations that take one.
+            alpha and beta are consumed in order by the activations that take one, and
+            Affine and ScaledTanh have none by default.
+        clip: of every activation's input, that of the LSTM's last one, c_t, included,
+            as the operator says; onnxruntime (1.32) leaves that one as it is.
         layout: 0 or 1; see the module on how xs and the states are then laid out.
     Returns: a cell for direction="forward", `backward_only` of one for "reverse",
              `bidirectional` for "bidirectional"; and its params as NumPy arrays.
@@ -172,17 +176,19 @@ def _functions(op, count, names, alphas, betas) -> tuple[Activation, ...]:
                 raise TypeError(f"{label}: expected numbers, got {value!r}")
         rest[label] = [float(value) for value in values]
 
-    def constant(label, default):
+    def constant(name, label, default):
         if default is None:
             return 0.0
+        if not rest[label] and math.isnan(default):
+            raise ValueError(f"{label}: expected a value for {name}, got none")
         return rest[label].pop(0) if rest[label] else default
 
     found = []
     for name in names:
         check_choice("activations", name, tuple(KNOWN))
         known = KNOWN[name]
-        alpha = constant("activation_alpha", known.alpha)
-        beta = constant("activation_beta", known.beta)
+        alpha = constant(name, "activation_alpha", known.alpha)
+        beta = constant(name, "activation_beta", known.beta)
         found.append(Activation(name, alpha, beta))
     for label, values in rest.items():
         if values:

@@ -15,6 +15,7 @@ Their derivative comes from `jax.vjp`; the same options give the same cell.
 Source: ONNX operators RNN, LSTM and GRU, version 22.
 """
 
+import math
 from collections.abc import Callable
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
@@ -24,7 +25,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxrnn.cell import Cell, custom_cell, init_params, zero_state
-from jaxrnn.cells import GRUState, LSTMState
+from jaxrnn.cells import ElmanState, GRUState, LSTMState
 
 
 class Activation(NamedTuple):
@@ -36,7 +37,10 @@ class Activation(NamedTuple):
 
 
 class Known(NamedTuple):
-    """A function of (a, alpha, beta), and the constants that it takes by default."""
+    """A function of (a, alpha, beta), and what it takes for them by default.
+
+    None where it takes none; NaN where ONNX has no operator that gives a default.
+    """
 
     function: Callable[[Array, float, float], Array]
     alpha: float | None = None
@@ -47,12 +51,14 @@ KNOWN = {
     "Relu": Known(lambda a, alpha, beta: jax.nn.relu(a)),
     "Tanh": Known(lambda a, alpha, beta: jnp.tanh(a)),
     "Sigmoid": Known(lambda a, alpha, beta: jax.nn.sigmoid(a)),
-    "Affine": Known(lambda a, alpha, beta: alpha * a + beta, 1.0, 0.0),
+    "Affine": Known(lambda a, alpha, beta: alpha * a + beta, math.nan, math.nan),
     "LeakyRelu": Known(lambda a, alpha, beta: jnp.where(a >= 0, a, alpha * a), 0.01),
     "ThresholdedRelu": Known(
         lambda a, alpha, beta: jnp.where(a >= alpha, a, jnp.zeros_like(a)), 1.0
     ),
-    "ScaledTanh": Known(lambda a, alpha, beta: alpha * jnp.tanh(beta * a), 1.0, 1.0),
+    "ScaledTanh": Known(
+        lambda a, alpha, beta: alpha * jnp.tanh(beta * a), math.nan, math.nan
+    ),
     "HardSigmoid": Known(
         lambda a, alpha, beta: jnp.clip(alpha * a + beta, 0.0, 1.0), 0.2, 0.5
     ),
@@ -82,10 +88,10 @@ def rnn_cell(f: Activation, clip: float | None) -> Cell:
     act = _of(f, clip)
 
     def gate(own, z, r, state_prev):
-        del own
-        return type(state_prev)(act(z + r))
+        del own, state_prev
+        return ElmanState(act(z + r))
 
-    return custom_cell(gate, gates=1)
+    return custom_cell(gate, gates=1, state=ElmanState)
 
 
 class Peepholes(NamedTuple):
