@@ -226,7 +226,7 @@ def test_batch_major_data_is_transposed_by_the_caller(x64):
     batch_major = inputs._replace(
         x=inputs.x.swapaxes(0, 1), initial_h=inputs.initial_h.swapaxes(0, 1)
     )
-    y, y_h = run_reference("GRU", batch_major, layout=1, **BOTH)
+    y, _ = run_reference("GRU", batch_major, layout=1, **BOTH)
     starts = (GRUState(batch_major.initial_h[:, d]) for d in (0, 1))
     hs, _ = unroll(layer, params, batch_major.x.swapaxes(0, 1), Directions(*starts))
     wanted = y.transpose(1, 0, 2, 3).reshape(T, ROWS, 2 * H)
