@@ -9,15 +9,16 @@ from typing import Any
 
 import numpy as np
 
-# By name: the function, and its alpha and beta by default if it takes them.
+# By name: the function, and its alpha and beta if it takes them: the default ones, NaN
+# where there is no operator of that name to give one.
 ACTIVATIONS: dict[str, tuple[Callable[..., Any], float | None, float | None]] = {
     "Relu": (lambda x, a, b: max(0.0, x), None, None),
     "Tanh": (lambda x, a, b: np.tanh(x), None, None),
     "Sigmoid": (lambda x, a, b: 1 / (1 + np.exp(-x)), None, None),
-    "Affine": (lambda x, a, b: a * x + b, 1.0, 0.0),
+    "Affine": (lambda x, a, b: a * x + b, np.nan, np.nan),
     "LeakyRelu": (lambda x, a, b: x if x >= 0 else a * x, 0.01, None),
     "ThresholdedRelu": (lambda x, a, b: x if x >= a else 0.0, 1.0, None),
-    "ScaledTanh": (lambda x, a, b: a * np.tanh(b * x), 1.0, 1.0),
+    "ScaledTanh": (lambda x, a, b: a * np.tanh(b * x), np.nan, np.nan),
     "HardSigmoid": (lambda x, a, b: min(max(a * x + b, 0.0), 1.0), 0.2, 0.5),
     "Elu": (lambda x, a, b: x if x >= 0 else a * (np.exp(x) - 1), 1.0, None),
     "Softsign": (lambda x, a, b: x / (1 + abs(x)), None, None),
@@ -31,7 +32,7 @@ DEFAULTS = {
 
 
 def functions(names, alphas, betas, clip):
-    """The activations, vectorised; alpha and beta go to those that take one, in turn."""
+    """The activations of rows; alpha and beta go to those that take one, in turn."""
     alphas, betas = list(alphas or []), list(betas or [])
     found = []
     for name in names:

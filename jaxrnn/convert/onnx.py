@@ -31,12 +31,13 @@ from jaxrnn.convert.common import (
     regroup,
 )
 from jaxrnn.convert.onnx_gates import (
-    KNOWN,
     Activation,
     Candidate,
     Peepholes,
     gru_cell,
+    is_number,
     lstm_cell,
+    read_activations,
     rnn_cell,
 )
 from jaxrnn.layers import Directions, backward_only, bidirectional
@@ -98,7 +99,10 @@ def from_onnx(
     Args:
         w, r, b, p: the operator's inputs W, R, B and P, as arrays; they are copied.
         op, hidden_size, ...: the operator's name and attributes, with ONNX's defaults;
-            alpha and beta are consumed in order by the activations that take one.
+            alpha and beta are consumed in order by the activations that take one, and
+            Affine and ScaledTanh have none by default.
+        clip: of every activation's input, that of the LSTM's last one, c_t, included,
+            as the operator says; onnxruntime (1.32) leaves that one as it is.
         layout: 0 or 1; see the module on how xs and the states are then laid out.
     Returns: a cell for direction="forward", `backward_only` of one for "reverse",
              `bidirectional` for "bidirectional"; and its params as NumPy arrays.
@@ -106,7 +110,7 @@ def from_onnx(
     """
     _check_attributes(op, hidden_size, direction, p, linear_before_reset, input_forget)
     check_choice("layout", layout, (0, 1))
-    if clip is not None and (not _is_number(clip) or not clip > 0):
+    if clip is not None and (not is_number(clip) or not clip > 0):
         raise ValueError(f"clip: expected a positive number or None, got {clip!r}")
     count, gates = _DIRECTIONS[direction], len(_OPS[op].theirs)
     given = {"w": w, "r": r, "b": b, "p": p}
@@ -124,7 +128,8 @@ def from_onnx(
     options = _Options(
         op, p is not None, linear_before_reset, input_forget, clip and float(clip)
     )
-    functions = _functions(op, count, activations, activation_alpha, activation_beta)
+    usual = _OPS[op].activations * count
+    functions = read_activations(usual, activations, activation_alpha, activation_beta)
     size = len(functions) // count
     cells = [_cell(options, functions[d * size :][:size]) for d in range(count)]
     params = [
@@ -133,10 +138,6 @@ def from_onnx(
     if direction == "bidirectional":
         return bidirectional(*cells), Directions(*params)
     return backward_only(cells[0]) if direction == "reverse" else cells[0], params[0]
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float | np.number) and not isinstance(value, bool)
 
 
 def _check_attributes(op, hidden_size, direction, p, linear_before_reset, input_forget):
@@ -154,44 +155,6 @@ def _check_attributes(op, hidden_size, direction, p, linear_before_reset, input_
         raise ValueError(f"input_forget: expected 0 for op={op!r}, got 1")
     if p is not None and op != "LSTM":
         raise ValueError(f"p: expected None for op={op!r}, got peepholes")
-
-
-def _functions(op, count, names, alphas, betas) -> tuple[Activation, ...]:
-    """The activations of every direction, each with its constants."""
-    names = _OPS[op].activations * count if names is None else names
-    wanted = count * len(_OPS[op].activations)
-    if isinstance(names, str) or len(names) != wanted:
-        raise ValueError(
-            f"activations: expected a list of {wanted} for op={op!r} and {count} "
-            f"direction(s), got {names!r}"
-        )
-    rest = {}
-    for label, values in (("activation_alpha", alphas), ("activation_beta", betas)):
-        values = [] if values is None else list(values)
-        for value in values:
-            if not _is_number(value):
-                raise TypeError(f"{label}: expected numbers, got {value!r}")
-        rest[label] = [float(value) for value in values]
-
-    def constant(label, default):
-        if default is None:
-            return 0.0
-        return rest[label].pop(0) if rest[label] else default
-
-    found = []
-    for name in names:
-        check_choice("activations", name, tuple(KNOWN))
-        known = KNOWN[name]
-        alpha = constant("activation_alpha", known.alpha)
-        beta = constant("activation_beta", known.beta)
-        found.append(Activation(name, alpha, beta))
-    for label, values in rest.items():
-        if values:
-            raise ValueError(
-                f"{label}: expected at most one value for each activation that takes "
-                f"one, in {list(names)}, got {len(values)} too many"
-            )
-    return tuple(found)
 
 
 def _cell(options: _Options, functions: tuple[Activation, ...]) -> Cell:

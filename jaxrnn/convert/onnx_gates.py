@@ -15,16 +15,19 @@ Their derivative comes from `jax.vjp`; the same options give the same cell.
 Source: ONNX operators RNN, LSTM and GRU, version 22.
 """
 
+import math
 from collections.abc import Callable
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from jaxrnn.cell import Cell, custom_cell, init_params, zero_state
-from jaxrnn.cells import GRUState, LSTMState
+from jaxrnn.cells import ElmanState, GRUState, LSTMState
+from jaxrnn.convert.common import check_choice
 
 
 class Activation(NamedTuple):
@@ -36,7 +39,10 @@ class Activation(NamedTuple):
 
 
 class Known(NamedTuple):
-    """A function of (a, alpha, beta), and the constants that it takes by default."""
+    """A function of (a, alpha, beta), and what it takes for them by default.
+
+    None where it takes none; NaN where ONNX has no operator that gives a default.
+    """
 
     function: Callable[[Array, float, float], Array]
     alpha: float | None = None
@@ -47,12 +53,14 @@ KNOWN = {
     "Relu": Known(lambda a, alpha, beta: jax.nn.relu(a)),
     "Tanh": Known(lambda a, alpha, beta: jnp.tanh(a)),
     "Sigmoid": Known(lambda a, alpha, beta: jax.nn.sigmoid(a)),
-    "Affine": Known(lambda a, alpha, beta: alpha * a + beta, 1.0, 0.0),
+    "Affine": Known(lambda a, alpha, beta: alpha * a + beta, math.nan, math.nan),
     "LeakyRelu": Known(lambda a, alpha, beta: jnp.where(a >= 0, a, alpha * a), 0.01),
     "ThresholdedRelu": Known(
         lambda a, alpha, beta: jnp.where(a >= alpha, a, jnp.zeros_like(a)), 1.0
     ),
-    "ScaledTanh": Known(lambda a, alpha, beta: alpha * jnp.tanh(beta * a), 1.0, 1.0),
+    "ScaledTanh": Known(
+        lambda a, alpha, beta: alpha * jnp.tanh(beta * a), math.nan, math.nan
+    ),
     "HardSigmoid": Known(
         lambda a, alpha, beta: jnp.clip(alpha * a + beta, 0.0, 1.0), 0.2, 0.5
     ),
@@ -76,16 +84,64 @@ def _of(activation: Activation, clip: float | None) -> Callable[[Array], Array]:
     return apply
 
 
+def is_number(value: Any) -> bool:
+    return isinstance(value, int | float | np.number) and not isinstance(value, bool)
+
+
+def read_activations(usual, names, alphas, betas) -> tuple[Activation, ...]:
+    """The activations of every direction, each with its constants.
+
+    Args:
+        usual: the names of those by default.
+        alphas, betas: consumed in order by the activations that take one.
+    """
+    names = usual if names is None else names
+    if isinstance(names, str) or len(names) != len(usual):
+        raise ValueError(
+            f"activations: expected a list of {len(usual)}, one in place of each of "
+            f"{list(usual)}, got {names!r}"
+        )
+    rest = {}
+    for label, values in (("activation_alpha", alphas), ("activation_beta", betas)):
+        values = [] if values is None else list(values)
+        for value in values:
+            if not is_number(value):
+                raise TypeError(f"{label}: expected numbers, got {value!r}")
+        rest[label] = [float(value) for value in values]
+
+    def constant(name, label, default):
+        if default is None:
+            return 0.0
+        if not rest[label] and math.isnan(default):
+            raise ValueError(f"{label}: expected a value for {name}, got none")
+        return rest[label].pop(0) if rest[label] else default
+
+    found = []
+    for name in names:
+        check_choice("activations", name, tuple(KNOWN))
+        known = KNOWN[name]
+        alpha = constant(name, "activation_alpha", known.alpha)
+        beta = constant(name, "activation_beta", known.beta)
+        found.append(Activation(name, alpha, beta))
+    for label, values in rest.items():
+        if values:
+            raise ValueError(
+                f"{label}: expected at most one value for each activation that takes "
+                f"one, in {list(names)}, got {len(values)} too many"
+            )
+    return tuple(found)
+
+
 @lru_cache
 def rnn_cell(f: Activation, clip: float | None) -> Cell:
     """ONNX's RNN."""
     act = _of(f, clip)
 
     def gate(own, z, r, state_prev):
-        del own
-        return type(state_prev)(act(z + r))
+        del own, state_prev
+        return ElmanState(act(z + r))
 
-    return custom_cell(gate, gates=1)
+    return custom_cell(gate, gates=1, state=ElmanState)
 
 
 class Peepholes(NamedTuple):
