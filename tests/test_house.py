@@ -50,14 +50,14 @@ FLOORS = {
     "convert.haiku": 11,
     "convert.keras": 11,
     "convert.common": 11,
-    "convert.onnx_gates": 11,
-    "convert.onnx": 12,
+    "convert.onnx_gates": 12,
+    "convert.onnx": 13,
     "convert.torch": 12,
-    "convert": 13,
+    "convert": 14,
     "gradcheck": 11,
     "optim": 12,
     "training": 13,
-    "": 14,  # jaxrnn/__init__.py
+    "": 15,  # jaxrnn/__init__.py
 }
 CORE = {"jax", "jaxlib", "optax", "chex", "numpy"}
 LONGEST_FILE, LONGEST_FUNCTION = 300, 60

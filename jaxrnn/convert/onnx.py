@@ -14,7 +14,6 @@ layout=1 the caller gives xs = X.swapaxes(0, 1), and initial_h[:, d]. The output
 Source: ONNX operators RNN, LSTM and GRU, version 22.
 """
 
-import math
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -22,6 +21,8 @@ import numpy as np
 
 from jaxrnn.cell import Cell, Layer, Params
 from jaxrnn.cells import elman, gru, lstm
+from jaxrnn.cells.gru_before import Candidate
+from jaxrnn.cells.lstm_parts import Parts
 from jaxrnn.convert.blocks import check_shape, regroup
 from jaxrnn.convert.common import (
     both_biases,
@@ -31,12 +32,11 @@ from jaxrnn.convert.common import (
     read_params,
 )
 from jaxrnn.convert.onnx_gates import (
-    KNOWN,
     Activation,
-    Candidate,
-    Peepholes,
     gru_cell,
+    is_number,
     lstm_cell,
+    read_activations,
     rnn_cell,
 )
 from jaxrnn.layers import Directions, backward_only, bidirectional
@@ -109,7 +109,7 @@ def from_onnx(
     """
     _check_attributes(op, hidden_size, direction, p, linear_before_reset, input_forget)
     check_choice("layout", layout, (0, 1))
-    if clip is not None and (not _is_number(clip) or not clip > 0):
+    if clip is not None and (not is_number(clip) or not clip > 0):
         raise ValueError(f"clip: expected a positive number or None, got {clip!r}")
     count, gates = _DIRECTIONS[direction], len(_OPS[op].theirs)
     given = {"w": w, "r": r, "b": b, "p": p}
@@ -127,7 +127,8 @@ def from_onnx(
     options = _Options(
         op, p is not None, linear_before_reset, input_forget, clip and float(clip)
     )
-    functions = _functions(op, count, activations, activation_alpha, activation_beta)
+    usual = _OPS[op].activations * count
+    functions = read_activations(usual, activations, activation_alpha, activation_beta)
     size = len(functions) // count
     cells = [_cell(options, functions[d * size :][:size]) for d in range(count)]
     params = [
@@ -136,10 +137,6 @@ def from_onnx(
     if direction == "bidirectional":
         return bidirectional(*cells), Directions(*params)
     return backward_only(cells[0]) if direction == "reverse" else cells[0], params[0]
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float | np.number) and not isinstance(value, bool)
 
 
 def _check_attributes(op, hidden_size, direction, p, linear_before_reset, input_forget):
@@ -159,46 +156,6 @@ def _check_attributes(op, hidden_size, direction, p, linear_before_reset, input_
         raise ValueError(f"p: expected None for op={op!r}, got peepholes")
 
 
-def _functions(op, count, names, alphas, betas) -> tuple[Activation, ...]:
-    """The activations of every direction, each with its constants."""
-    names = _OPS[op].activations * count if names is None else names
-    wanted = count * len(_OPS[op].activations)
-    if isinstance(names, str) or len(names) != wanted:
-        raise ValueError(
-            f"activations: expected a list of {wanted} for op={op!r} and {count} "
-            f"direction(s), got {names!r}"
-        )
-    rest = {}
-    for label, values in (("activation_alpha", alphas), ("activation_beta", betas)):
-        values = [] if values is None else list(values)
-        for value in values:
-            if not _is_number(value):
-                raise TypeError(f"{label}: expected numbers, got {value!r}")
-        rest[label] = [float(value) for value in values]
-
-    def constant(name, label, default):
-        if default is None:
-            return 0.0
-        if not rest[label] and math.isnan(default):
-            raise ValueError(f"{label}: expected a value for {name}, got none")
-        return rest[label].pop(0) if rest[label] else default
-
-    found = []
-    for name in names:
-        check_choice("activations", name, tuple(KNOWN))
-        known = KNOWN[name]
-        alpha = constant(name, "activation_alpha", known.alpha)
-        beta = constant(name, "activation_beta", known.beta)
-        found.append(Activation(name, alpha, beta))
-    for label, values in rest.items():
-        if values:
-            raise ValueError(
-                f"{label}: expected at most one value for each activation that takes "
-                f"one, in {list(names)}, got {len(values)} too many"
-            )
-    return tuple(found)
-
-
 def _cell(options: _Options, functions: tuple[Activation, ...]) -> Cell:
     """The library's own cell where it is the same, else one of `onnx_gates`."""
     op, peepholes, linear_before_reset, input_forget, clip = options
@@ -211,11 +168,13 @@ def _cell(options: _Options, functions: tuple[Activation, ...]) -> Cell:
             return elman(names[0].lower())
         return rnn_cell(*functions, clip)
     if op == "LSTM":
-        if usual and not peepholes and not input_forget:
-            return lstm()
-        return lstm_cell(*functions, clip, peepholes, bool(input_forget))
-    if usual and linear_before_reset:
-        return gru()
+        coupled = bool(input_forget)
+        if usual:
+            parts = peepholes or coupled
+            return lstm(peepholes=peepholes, coupled=coupled) if parts else lstm()
+        return lstm_cell(*functions, clip, peepholes, coupled)
+    if usual:
+        return gru() if linear_before_reset else gru(reset_after=False)
     return gru_cell(*functions, clip, bool(linear_before_reset))
 
 
@@ -228,8 +187,11 @@ def _read(options: _Options, arrays: dict[str, Any]) -> Params:
     if "b" in arrays:
         b, b_s = (regroup(half, theirs, ours) for half in np.split(arrays["b"], 2))
     if "p" in arrays:
-        p_i, p_o, p_f = np.split(arrays["p"], 3)
-        own = Peepholes(p_i, None if options.input_forget else p_f, p_o)
+        peepholes: Any = np.split(arrays["p"], 3)
+        p_i, p_o, p_f = peepholes
+        own = Parts(p_i, None if options.input_forget else p_f, p_o)
+    elif options.input_forget:
+        own = Parts()
     if options.before:
         both = 2 * w_s.shape[0]  # the columns of r and z
         own, w_s = Candidate(w_s[:, both:]), w_s[:, :both]

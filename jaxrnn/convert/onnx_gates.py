@@ -10,7 +10,8 @@ f, g, h are the operator's activations; each sees its input clipped to ±clip:
            or n = g(z_n + (ρ ⊙ h_{t-1}) W_n)     h_t = (1-u) ⊙ n + u ⊙ h_{t-1}
 
 Columns are in the library's order: i, f, g, o (i, g, o where f = 1 - i) and r, z, n.
-Their derivative comes from `jax.vjp`; the same options give the same cell.
+Where the options are the usual ones, the library's own cells serve instead. The
+derivative of these comes from `jax.vjp`; the same options give the same cell.
 
 Source: ONNX operators RNN, LSTM and GRU, version 22.
 """
@@ -22,10 +23,15 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from jaxrnn.cell import Cell, custom_cell, init_params, zero_state
 from jaxrnn.cells import ElmanState, GRUState, LSTMState
+from jaxrnn.cells.gru_before import init_candidate
+from jaxrnn.cells.lstm_parts import Parts
+from jaxrnn.convert.common import check_choice
+from jaxrnn.numerics import spread
 
 
 class Activation(NamedTuple):
@@ -82,6 +88,54 @@ def _of(activation: Activation, clip: float | None) -> Callable[[Array], Array]:
     return apply
 
 
+def is_number(value: Any) -> bool:
+    return isinstance(value, int | float | np.number) and not isinstance(value, bool)
+
+
+def read_activations(usual, names, alphas, betas) -> tuple[Activation, ...]:
+    """The activations of every direction, each with its constants.
+
+    Args:
+        usual: the names of those by default.
+        alphas, betas: consumed in order by the activations that take one.
+    """
+    names = usual if names is None else names
+    if isinstance(names, str) or len(names) != len(usual):
+        raise ValueError(
+            f"activations: expected a list of {len(usual)}, one in place of each of "
+            f"{list(usual)}, got {names!r}"
+        )
+    rest = {}
+    for label, values in (("activation_alpha", alphas), ("activation_beta", betas)):
+        values = [] if values is None else list(values)
+        for value in values:
+            if not is_number(value):
+                raise TypeError(f"{label}: expected numbers, got {value!r}")
+        rest[label] = [float(value) for value in values]
+
+    def constant(name, label, default):
+        if default is None:
+            return 0.0
+        if not rest[label] and math.isnan(default):
+            raise ValueError(f"{label}: expected a value for {name}, got none")
+        return rest[label].pop(0) if rest[label] else default
+
+    found = []
+    for name in names:
+        check_choice("activations", name, tuple(KNOWN))
+        known = KNOWN[name]
+        alpha = constant(name, "activation_alpha", known.alpha)
+        beta = constant(name, "activation_beta", known.beta)
+        found.append(Activation(name, alpha, beta))
+    for label, values in rest.items():
+        if values:
+            raise ValueError(
+                f"{label}: expected at most one value for each activation that takes "
+                f"one, in {list(names)}, got {len(values)} too many"
+            )
+    return tuple(found)
+
+
 @lru_cache
 def rnn_cell(f: Activation, clip: float | None) -> Cell:
     """ONNX's RNN."""
@@ -94,14 +148,6 @@ def rnn_cell(f: Activation, clip: float | None) -> Cell:
     return custom_cell(gate, gates=1, state=ElmanState)
 
 
-class Peepholes(NamedTuple):
-    """[H] each, by which a gate sees the memory; `p_f` None where f = 1 - i."""
-
-    p_i: Any
-    p_f: Any
-    p_o: Any
-
-
 @lru_cache
 def lstm_cell(
     f: Activation,
@@ -111,17 +157,15 @@ def lstm_cell(
     peepholes: bool,
     coupled: bool,
 ) -> Cell:
-    """ONNX's LSTM; `own` is `Peepholes` or None."""
+    """ONNX's LSTM; `own` is `Parts`, None without peepholes and coupling."""
     gates = 3 if coupled else 4
     f_of, g_of, h_of = (_of(activation, clip) for activation in (f, g, h))
 
     def seen(a, peephole, c):
-        if peephole is None:
-            return a
-        return a + peephole.reshape((1,) * (a.ndim - 1) + peephole.shape) * c
+        return a if peephole is None else a + spread(peephole, a) * c
 
     def gate(own, z, r, state_prev):
-        own = own or Peepholes(None, None, None)
+        own = own or Parts()
         a_i, *a_f, a_g, a_o = jnp.split(z + r, gates, axis=-1)
         i = f_of(seen(a_i, own.p_i, state_prev.c))
         keep = 1 - i if coupled else f_of(seen(a_f[0], own.p_f, state_prev.c))
@@ -133,10 +177,10 @@ def lstm_cell(
 
     def init(key, input_size, hidden_size, *, bias=True, dtype=jnp.float32):
         params = cell.init(key, input_size, hidden_size, bias=bias, dtype=dtype)
-        zeros = jnp.zeros(hidden_size, dtype)
-        return params._replace(own=Peepholes(zeros, None if coupled else zeros, zeros))
+        zeros = jnp.zeros(hidden_size, dtype) if peepholes else None
+        return params._replace(own=Parts(zeros, None if coupled else zeros, zeros))
 
-    return cell._replace(init=init) if peepholes else cell
+    return cell._replace(init=init) if peepholes or coupled else cell
 
 
 @lru_cache
@@ -156,12 +200,6 @@ def gru_cell(
         return GRUState((1 - u) * n + u * state_prev.h)
 
     return custom_cell(gate, gates=3, state=GRUState)
-
-
-class Candidate(NamedTuple):
-    """`w_n` [H, H], by which the gated state reaches the candidate n."""
-
-    w_n: Any
 
 
 class _Coefficients(NamedTuple):
@@ -216,8 +254,6 @@ def _reset_before(f_of, g_of) -> Cell:
             bias=bias,
             dtype=dtype,
         )
-        draw = jax.nn.initializers.orthogonal()
-        w_n = draw(k_own, (hidden_size, hidden_size), jnp.float32)
-        return params._replace(own=Candidate(w_n.astype(dtype)))
+        return init_candidate(k_own, params)
 
     return Cell(init, partial(zero_state, GRUState), gate, linearize, pullback, gates=3)
