@@ -9,6 +9,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from experiments.benchmark_depth import depth
 from experiments.contenders import (
     Size,
     gradient_error,
@@ -39,7 +40,7 @@ def studies(cells: Sequence[str]) -> dict[str, Callable[[], list[dict[str, Any]]
     """Every study by its name, each a list of rows."""
     parts = {"sweeps": sweep, "budgets": budgets, "bfloat16": low_precision}
     every = {name: partial(_over, part, cells) for name, part in parts.items()}
-    return every | {"growth": growth}
+    return every | {"growth": growth, "depth": partial(depth, 4 * SECONDS)}
 
 
 def _over(study, cells):

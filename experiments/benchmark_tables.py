@@ -25,6 +25,7 @@ def page(results: dict[str, Any]) -> str:
         parts.append(_markdown(*ratio_table(results["grid"], "forward_ratio")))
     for name, title, table in (
         ("budgets", "Memory budgets", _budgets),
+        ("depth", "Three LSTM layers", _budgets),
         ("bfloat16", "bfloat16", _low_precision),
         ("growth", "Long sequences", _growth),
         ("sweeps", "Exponents of the sweeps", _exponents),
@@ -122,11 +123,13 @@ def _budgets(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
     for row in rows:
         same = [r for r in rows if (r["cell"], r["size"]) == (row["cell"], row["size"])]
         manual = next(r for r in same if r["contender"] == "manual")
-        peers = [r["temporary_mib"] for r in same if "manual" not in r["contender"]]
+        rivals = [r for r in same if r["contender"] not in ("autodiff", "torch")]
+        peers = [r["temporary_mib"] for r in rivals if "manual" not in r["contender"]]
         leanest = min(peers, default=math.nan)
         line = [f"{row['cell']} {tuple(row['size'])}", row["contender"]]
         line += [f"{row['ms']:.1f}", f"{row['ms'] / manual['ms']:.2f}"]
-        line += [f"{row['temporary_mib']:.1f}", f"{row['temporary_mib'] / leanest:.2f}"]
+        mib = row["temporary_mib"]
+        line += ["", ""] if mib is None else [f"{mib:.1f}", f"{mib / leanest:.2f}"]
         lines.append(line)
     return head, lines
 

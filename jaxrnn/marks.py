@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.core import Tracer
 
@@ -35,19 +36,24 @@ def make_marks(xs: Array, lengths: Any, resets: Any) -> Marks:
     length, batch = xs.shape[0], xs.shape[1:-1]
     live = reset = None
     if lengths is not None:
+        given = lengths
         lengths = _as_array("lengths", lengths, jnp.integer, "integers", batch)
-        known = not isinstance(lengths, Tracer)
-        if known and ((lengths < 0) | (lengths > length)).any():
-            raise ValueError(
-                f"lengths: expected values in 0..{length} (xs has {length} steps), "
-                f"got {lengths.min()}..{lengths.max()}"
-            )
+        if not isinstance(given, Tracer):
+            _check_range(np.asarray(given), length)  # by NumPy: known inside jit, too
         steps = jnp.arange(length).reshape(-1, *[1] * len(batch))
         live = steps < lengths[None].astype(steps.dtype)
     if resets is not None:
         reset = _as_array("resets", resets, jnp.bool_, "booleans", (length, *batch))
         reset = reset if live is None else reset & live
     return Marks(live, reset)
+
+
+def _check_range(lengths: np.ndarray, length: int) -> None:
+    if ((lengths < 0) | (lengths > length)).any():
+        raise ValueError(
+            f"lengths: expected values in 0..{length} (xs has {length} steps), "
+            f"got {lengths.min()}..{lengths.max()}"
+        )
 
 
 def _as_array(name: str, value: Any, kind: Any, words: str, shape: tuple) -> Array:

@@ -10,6 +10,7 @@ from table import assert_alike
 
 import jaxrnn
 from experiments import (
+    benchmark_depth,
     benchmark_figures,
     benchmark_studies,
     benchmark_tables,
@@ -17,7 +18,7 @@ from experiments import (
     contenders,
 )
 from experiments.contenders import Size
-from experiments.peers import Peer
+from experiments.peers import Peer, jax_peers
 from experiments.timing import Program, Rates, resident_mib
 
 pytestmark = pytest.mark.usefixtures("optax_promotes")
@@ -117,3 +118,12 @@ def test_studies_write_their_rows_tables_and_figure(tmp_path, monkeypatch):
         assert f"## {title}" in page
     benchmark_figures.draw_sweeps(tmp_path / "sweeps.png", results["sweeps"])
     assert (tmp_path / "sweeps.png").stat().st_size > 10_000
+
+
+def test_a_stack_is_compared_with_every_peer_that_agrees():
+    rows = benchmark_depth.depth(0.01, (Size(4, 2, 3, 5),))
+    names = {row["contender"] for row in rows}
+    assert {"manual", "autodiff"} | set(jax_peers("lstm", 5)) <= names
+    assert all(row["ms"] > 0 for row in rows)
+    page = benchmark_tables.page({"about": {}, "grid": [], "depth": rows})
+    assert "| 3 lstm (4, 2, 3, 5) | manual |" in page

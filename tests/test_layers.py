@@ -82,6 +82,37 @@ def test_manual_gradient_equals_autodiff(name, chance, x64):
     assert_alike((by_hand.params, by_hand.xs, by_hand.state), auto, 1e-10)
 
 
+@pytest.mark.parametrize("gradient", ["manual", "autodiff"])
+@pytest.mark.parametrize("name", ["input", "product", "deep", "masks", "learned"])
+def test_nan_in_padding_reaches_no_output_and_no_gradient(name, gradient, x64):
+    layer, case = LAYERS[name], case_of(LAYERS[name])
+    noise = noise_of(layer, case)
+    past = np.arange(T)[:, None, None] >= LENGTHS[None, :, None]
+
+    @jax.jit
+    def pulled(xs):
+        def run(params, xs, state):
+            return unroll(
+                layer,
+                params,
+                xs,
+                state,
+                lengths=LENGTHS,
+                gradient=gradient,
+                noise=noise,
+            )
+
+        out, pull = jax.vjp(run, case.params, xs, case.state)
+        return out, pull(jax.tree.map(jnp.cos, out))
+
+    clean = pulled(np.where(past, 0, case.xs))
+    for poison in (np.nan, np.inf):
+        assert_equal(pulled(np.where(past, poison, case.xs)), clean)
+    hs, d_xs = clean[0][0], clean[1][1]
+    assert np.isfinite(hs).all() and not np.where(past, hs, 0).any()
+    assert not np.where(past, d_xs, 0).any()
+
+
 def test_control_a_gradient_without_a_mask_is_found(x64):
     layer = LAYERS["masks"]
     case = case_of(layer)

@@ -57,6 +57,10 @@ def net_run(**changes):
     return NET.gradients(**given | changes)
 
 
+def in_jit(lengths):
+    return jax.jit(lambda xs: unroll(lstm(), P, xs, lengths=lengths))(XS)
+
+
 def zone_run():
     return unroll(noisy(gru(), zoneout=(0.1, 0.2)), S.params[1], S.xs[..., :1], None)
 
@@ -169,6 +173,16 @@ WRONG = {
         "lengths: expected values in 0..5",
     ),
     "length negative": (lambda: lstm_run(lengths=[-1, 2]), ValueError, "got -1..2"),
+    "length too long, known inside jit": (
+        lambda: in_jit([1, 7]),
+        ValueError,
+        "got 1..7",
+    ),
+    "length of an array too long inside jit": (
+        lambda: in_jit(jnp.array([8, 0])),
+        ValueError,
+        "got 0..8",
+    ),
     "lengths floats": (lambda: lstm_run(lengths=[1.0, 2.0]), TypeError, "integers [2]"),
     "lengths booleans": (lambda: lstm_run(lengths=[True, False]), TypeError, "bool"),
     "lengths one number": (lambda: lstm_run(lengths=3), ValueError, "lengths"),

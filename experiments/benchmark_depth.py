@@ -1,0 +1,93 @@
+"""Three LSTM layers in a stack, against the other libraries'."""
+
+from functools import reduce
+from importlib.util import find_spec
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import jaxrnn
+from experiments.contenders import Size
+from experiments.peers import jax_peers
+from experiments.timing import Program, compile_program, interleave
+from jaxrnn.convert import to_torch
+
+STACK = jaxrnn.stack(*[jaxrnn.lstm()] * 3)
+SIZES = (Size(100, 32, 64, 128), Size(1000, 16, 32, 64))
+AGREES = 1e-3  # the largest relative error of a gradient's leaf that is timed
+
+
+def depth(seconds: float, sizes: tuple[Size, ...] = SIZES) -> list[dict[str, Any]]:
+    """Time and temporary memory of every contender whose gradient agrees."""
+    rows = []
+    for size in sizes:
+        programs = _programs(size)
+        times = interleave(programs, seconds)
+        for name, program in programs.items():
+            row = {"cell": "3 lstm", "size": list(size), "contender": name}
+            row |= {"ms": float(np.median(times[name])) * 1e3}
+            rows.append(row | {"temporary_mib": program.temporary_mib})
+    return rows
+
+
+def _programs(size: Size) -> dict[str, Program]:
+    k_params, k_xs, k_w = jax.random.split(jax.random.key(0), 3)
+    params = STACK.init(k_params, size.d, size.h)
+    xs = jax.random.normal(k_xs, (size.t, size.b, size.d))
+    w = jax.random.normal(k_w, (size.t, size.b, size.h))
+
+    def own(gradient):
+        def error(params, xs, w):
+            return (w * jaxrnn.unroll(STACK, params, xs, gradient=gradient)[0]).sum()
+
+        return compile_program(jax.value_and_grad(error), params, xs, w)
+
+    programs = {name: own(name) for name in ("manual", "autodiff")}
+    _, wanted = programs["manual"].run()
+    for name, peer in jax_peers("lstm", size.h).items():
+        turned = [jnp.swapaxes(a, 0, 1) if peer.batch_first else a for a in (xs, w)]
+
+        def error(weights, xs, w, run=peer.run):
+            return (w * reduce(lambda x, own: run(own, x), weights, xs)).sum()
+
+        def through(params, peer=peer, given=turned, error=error):
+            return error(list(map(peer.convert, params)), *given)
+
+        found = jax.jit(jax.grad(through))(params)
+        if _distance(found, wanted) < AGREES:
+            weights = list(map(peer.convert, params))
+            programs[name] = compile_program(
+                jax.value_and_grad(error), weights, *turned
+            )
+    if find_spec("torch"):
+        programs["torch"] = _torch(size, params, xs, w)
+    return programs
+
+
+def _distance(found: Any, wanted: Any) -> float:
+    """The largest relative error of a matrix."""
+    pairs = [
+        (getattr(f, name), getattr(w, name))
+        for f, w in zip(found, wanted, strict=True)
+        for name in ("w_x", "w_s")
+    ]
+    return max(float(jnp.linalg.norm(f - w) / jnp.linalg.norm(w)) for f, w in pairs)
+
+
+def _torch(size: Size, params: Any, xs: Any, w: Any) -> Program:
+    import torch  # pyright: ignore[reportMissingImports]
+
+    layer = torch.nn.LSTM(size.d, size.h, num_layers=3)
+    weights = to_torch(params, "LSTM")
+    layer.load_state_dict({k: torch.from_numpy(a) for k, a in weights.items()})
+    xs, w = (torch.from_numpy(np.array(a)) for a in (xs, w))
+
+    def run():
+        layer.zero_grad(set_to_none=True)
+        error = (layer(xs)[0] * w).sum()
+        error.backward()
+        return error.item()
+
+    return Program(run)
