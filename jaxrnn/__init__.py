@@ -17,7 +17,6 @@ from jaxrnn.cells import lru as lru
 from jaxrnn.cells import lstm as lstm
 from jaxrnn.cells import mgu as mgu
 from jaxrnn.cells import mingru as mingru
-from jaxrnn.forward import step as step
 from jaxrnn.gradcheck import GradientReport as GradientReport
 from jaxrnn.gradcheck import check_gradients as check_gradients
 from jaxrnn.layers import bidirectional as bidirectional
@@ -27,4 +26,5 @@ from jaxrnn.network import NetworkParams as NetworkParams
 from jaxrnn.network import network as network
 from jaxrnn.readout import ReadoutParams as ReadoutParams
 from jaxrnn.readout import readout as readout
+from jaxrnn.step import step as step
 from jaxrnn.unroll import unroll as unroll

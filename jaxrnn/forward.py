@@ -1,4 +1,4 @@
-"""The forward pass: one transition, and a scan of it over time."""
+"""The forward pass: the two affine maps, and a scan of the transition over time."""
 
 from functools import partial
 from typing import Any, NamedTuple
@@ -8,7 +8,6 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from jaxrnn.cell import Cell, Params
-from jaxrnn.checks import check_step
 from jaxrnn.chunks import Plan, scan_chunks, scan_steps
 from jaxrnn.marks import Marks, mix, where_live, where_reset
 from jaxrnn.numerics import add_bias
@@ -22,19 +21,6 @@ def input_map(params: Params, x: Array) -> Array:
 def recurrent_map(params: Params, h: Array) -> Array:
     """r = h W_s (+ b_s): [..., H] -> [..., G·H]."""
     return add_bias(h @ params.w_s, params.b_s)
-
-
-def step(cell: Cell, params: Params, state: Any, x: Array) -> Any:
-    """The folded model: one transition.
-
-    Math:    (56) s_t = gate(x_t W_x + b, h_{t-1} W_s + b_s, s_{t-1})
-    Shapes:  state: parts [..., H]; x [..., D] -> state: parts [..., H].
-    Raises:  ValueError or TypeError, at trace time, for a wrong feature size, dtype or
-             state.
-    """
-    check_step(cell, params, state, x)
-    r = recurrent_map(params, state[0])
-    return cell.gate(params.own, input_map(params, x), r, state)[0]
 
 
 class Fixed(NamedTuple):

@@ -35,6 +35,7 @@ class Options(NamedTuple):
     store: Store | None
     reverse: bool
     return_states: bool
+    one_way: bool = False  # whether to refuse a layer that runs backward in time
 
 
 class Start(NamedTuple):
@@ -82,6 +83,11 @@ def _apply(
         behind it is then the one before.
     """
     if reverse:
+        if options.one_way:
+            raise ValueError(
+                "cell: expected one that runs forward in time, since each state must "
+                "follow from the one before; got a layer with a backward direction"
+            )
         marks = marks._replace(reset=_behind(marks))
         return _backwards(options, marks, layer, params, xs, starts, noise)
     if isinstance(layer, Layer):
