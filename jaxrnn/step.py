@@ -54,9 +54,9 @@ def transition(
     starts = jax.tree.map(
         lambda s, r: Start(s, r, None), state, state if restart is None else restart
     )
-    marks = jax.tree.map(lambda m: m[None], Marks() if marks is None else marks)
+    one = jax.tree.map(lambda m: m[None], marks or Marks())
     options = Options(gradient, 1, "states", False, False, one_way=True)
-    return run(layer, options, params, x[None], marks, starts, None)[1]
+    return run(layer, options, params, x[None], one, starts, None)[1]
 
 
 def pack(state: Any) -> Array:
