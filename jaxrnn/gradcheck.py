@@ -191,6 +191,8 @@ def _report(
     rows = []
     leaves, tree = jax.tree_util.tree_flatten_with_path(params)
     for i, (path, leaf) in enumerate(leaves):
+        if leaf.size == 0:  # such as a W_s without columns: nothing to compare
+            continue
         name = jax.tree_util.keystr(path, simple=True, separator=".")
         by_hand, by_pull = [], []
         found = {"forward": [], "differences": [], "adjoint": []}

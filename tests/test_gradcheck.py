@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from jaxrnn import check_gradients, elman, gru, lstm, network, unroll
+from jaxrnn import check_gradients, elman, gru, lstm, mingru, network, unroll
 from jaxrnn.cells import ElmanState
 from jaxrnn.gradcheck import Comparison, GradientReport, _compare
 
@@ -78,6 +78,12 @@ def test_right_networks_pass_on_every_leaf_against_every_reference(cell):
     assert len(table) == 2 + len(rows)  # a title and a head
     for line, row in zip(table[2:], rows, strict=True):
         assert line.split()[:2] == list(row) and line.endswith("ok")
+
+
+def test_a_leaf_without_elements_has_no_row():
+    report = check(mingru())  # its W_s is [H, 0]
+    report.assert_close()
+    assert "cell.w_s" not in {c.leaf for c in report.comparisons}
 
 
 def test_a_function_that_hands_gradient_to_unroll_passes():
