@@ -1,6 +1,7 @@
 """Recurrent networks as pure functions, their gradients derived by hand."""
 
 from jaxrnn import convert as convert
+from jaxrnn import gradient_flow as gradient_flow
 from jaxrnn import layers as layers
 from jaxrnn import optim as optim
 from jaxrnn import training as training
@@ -9,6 +10,7 @@ from jaxrnn.bptt import bptt as bptt
 from jaxrnn.cell import Cell as Cell
 from jaxrnn.cell import Params as Params
 from jaxrnn.cell import custom_cell as custom_cell
+from jaxrnn.cells import clipped as clipped
 from jaxrnn.cells import elman as elman
 from jaxrnn.cells import gru as gru
 from jaxrnn.cells import indrnn as indrnn

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import optax
 from jax import Array, lax
 
+from jaxrnn.numerics import global_norm as global_norm
 from jaxrnn.numerics import sum_dtype, widen
 
 
@@ -46,24 +47,6 @@ def _count() -> Array:
 
 def _one(condition: Array) -> Array:
     return condition.astype(jnp.int32)
-
-
-def global_norm(tree: Any) -> Array:
-    """The 2-norm over all leaves, in float32 or better whatever their dtypes.
-
-    Scaled by the largest element, so that no square over- or underflows. NaN or inf
-    in any leaf gives NaN or inf.
-    """
-    leaves = [widen(a) for a in jax.tree.leaves(tree) if a.size]
-    if not leaves:
-        return jnp.zeros((), jnp.float32)
-    widest = max((a.dtype for a in leaves), key=lambda dtype: dtype.itemsize)
-    leaves = [a.astype(widest) for a in leaves]
-    largest = jnp.stack([jnp.abs(a).max() for a in leaves]).max()
-    usable = jnp.isfinite(largest) & (largest > 0)
-    # 2**126 has a reciprocal that is not subnormal, which would be flushed to 0.
-    scale = jnp.where(usable, jnp.minimum(largest, 2.0**126), 1)
-    return scale * optax.tree.norm([a / scale for a in leaves])
 
 
 def clip_by_global_norm(threshold: float) -> optax.GradientTransformation:

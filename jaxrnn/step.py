@@ -51,12 +51,27 @@ def transition(
         restart: what a reset puts in place.
         gradient: "manual", which reverse mode takes, or "autodiff", for both modes.
     """
+    return emit(layer, params, state, x, marks, restart, gradient=gradient)[1]
+
+
+def emit(
+    layer: Cell | Layer,
+    params: Any,
+    state: Any,
+    x: Array,
+    marks: Marks | None = None,
+    restart: Any = None,
+    *,
+    gradient: str = "manual",
+) -> tuple[Array, Any]:
+    """`transition`, and what the layer puts out at that step: (h [..., H], state)."""
     starts = jax.tree.map(
         lambda s, r: Start(s, r, None), state, state if restart is None else restart
     )
     one = jax.tree.map(lambda m: m[None], marks or Marks())
     options = Options(gradient, 1, "states", False, False, one_way=True)
-    return run(layer, options, params, x[None], one, starts, None)[1]
+    hs, state = run(layer, options, params, x[None], one, starts, None)
+    return hs[0], state
 
 
 def pack(state: Any) -> Array:

@@ -1,5 +1,6 @@
 """The library's cells, one transition a file."""
 
+from jaxrnn.cells.clipped import clipped as clipped
 from jaxrnn.cells.elman import ElmanState as ElmanState
 from jaxrnn.cells.elman import elman as elman
 from jaxrnn.cells.gru import gru as gru

@@ -1,0 +1,67 @@
+"""A cell whose adjoints are clipped at every step of the way back.
+
+    λ_t ← λ_t min(1, θ / ‖λ_t‖)        each row's, over all parts of its state
+
+The gradient is then not the error's any more; its angle to the true one can be
+measured with `gradient_flow.alignment`.
+"""
+
+from functools import lru_cache
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxrnn.cell import Cell
+
+
+def _clip(threshold: float, adjoint: Any) -> Any:
+    parts = jax.tree.leaves(adjoint)
+    # over the largest element, so that no square overflows
+    top = jnp.stack([jnp.abs(a).max(-1, keepdims=True) for a in parts]).max(0)
+    unit = jnp.where(top > 0, top, 1)
+    squares = sum(((a / unit) ** 2).sum(-1, keepdims=True) for a in parts)
+    norm = unit * jnp.sqrt(squares)
+    scale = jnp.where(norm > threshold, threshold / norm, 1)
+    return jax.tree.map(lambda a: a * scale, adjoint)
+
+
+@lru_cache(typed=True)
+def clipped(cell: Cell, threshold: float) -> Cell:
+    """A cell that clips the adjoint of its state, row by row, before it goes through.
+
+    The forward pass is the cell's. What is clipped is λ_t, all that the errors from t
+    on say of s_t; by hand and by `jax.grad` alike. Forward mode is refused by JAX,
+    since what is computed is no derivative.
+
+    Args:
+        threshold: θ, the largest norm of a row's λ_t over all parts.
+    Raises:  TypeError for what is no cell; ValueError unless the threshold is positive.
+    Source:  clipping inside the recurrence, there by element: Graves (2013), arXiv
+             1308.0850, §2.1; by norm: Pascanu et al. (2013), Algorithm 1.
+    """
+    if not isinstance(cell, Cell):
+        raise TypeError(f"cell: expected a Cell, got {type(cell).__name__}")
+    if isinstance(threshold, bool) or not threshold > 0:
+        raise ValueError(f"threshold: expected a positive number, got {threshold!r}")
+
+    @jax.custom_vjp
+    def passed(state):
+        return state
+
+    def forward(state):
+        return state, None
+
+    def backward(_, adjoint):
+        return (_clip(threshold, adjoint),)
+
+    passed.defvjp(forward, backward)
+
+    def gate(own, z, r, state_prev):
+        state, kept = cell.gate(own, z, r, state_prev)
+        return passed(state), kept
+
+    def pullback(own, coefficients, adjoint):
+        return cell.pullback(own, coefficients, _clip(threshold, adjoint))
+
+    return cell._replace(gate=gate, pullback=pullback)

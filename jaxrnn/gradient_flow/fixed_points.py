@@ -1,0 +1,114 @@
+"""Fixed and slow points: where a network with a constant input stands still."""
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+
+from jaxrnn.cell import Cell, Layer
+from jaxrnn.checks import check_alike, check_array
+from jaxrnn.gradient_flow.along import pull
+from jaxrnn.step import pack, transition, unpack
+
+
+class FixedPoints(NamedTuple):
+    """What was found from R starts, the stillest first.
+
+    states: parts [R, H]. speeds [R]: q = ½ ‖F(s) - s‖², 0 at a fixed point.
+    eigenvalues [R, N]: of the step's Jacobian there, complex, the largest first; all
+        below 1 in size: stable.
+    """
+
+    states: Any
+    speeds: Array
+    eigenvalues: Array
+
+
+def fixed_points(
+    cell: Cell | Layer, params: Any, x: Array, states: Any, *, steps: int = 100
+) -> FixedPoints:
+    """Search for fixed and slow points of s → F(s) = gate(x W_x + b, s W_s, s).
+
+    From every start, q is brought down; its minima above 0 are the slow points.
+
+    Math:    q(s) = ½ ‖F(s) - s‖², by Levenberg and Marquardt's method: with A = J - 1,
+             s ← s - (AᵀA + μ)⁻¹ Aᵀ (F(s) - s), kept where it brings q down
+    Shapes:  x [D], the input that is held; states: the starts, parts [R, H], best from
+             where the network goes, such as the states of a run.
+    Args:
+        steps: of the descent, the same for every start.
+    Returns: `FixedPoints`, one for every start: many may be the same, see `distinct`.
+    Raises:  ValueError or TypeError for inputs of other shapes or dtypes than the
+             cell's, or steps that is no positive integer; for a layer with a backward
+             direction.
+    Source:  Sussillo & Barak (2013), Neural Computation 25, 626-649; the descent:
+             Marquardt (1963), J. SIAM 11, 431-441.
+    """
+    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
+        raise ValueError(f"steps: expected a positive integer, got {steps!r}")
+    leaves = jax.tree.leaves(states)
+    if not leaves or leaves[0].ndim != 2:
+        raise ValueError("states: expected parts [R, H], one row for each start")
+    check_alike("states", states, cell.initial_state(params, (len(leaves[0]),)))
+    check_array("x", x, jnp.shape(x)[-1:], leaves[0].dtype)
+    return _fixed_points(cell, steps, params, x, states)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _fixed_points(cell, steps, params, x, starts):
+    like = jax.tree.map(lambda part: part[0], starts)
+
+    def velocity(s):
+        return pack(transition(cell, params, unpack(s, like), x)) - s
+
+    def speed(s):
+        v = velocity(s)
+        return 0.5 * (v @ v)
+
+    def jacobian(s):
+        units = jnp.eye(len(s), dtype=s.dtype)
+        return jax.vmap(pull(cell, params, x, unpack(s, like)))(units)
+
+    def one_step(carry, _):
+        s, damping = carry
+        v, slope = velocity(s), jacobian(s) - jnp.eye(len(s), dtype=s.dtype)
+        normal = slope.T @ slope + damping * jnp.eye(len(s), dtype=s.dtype)
+        moved = s - jnp.linalg.solve(normal, slope.T @ v)
+        better = speed(moved) < speed(s)
+        # an accepted step is trusted more; the bounds keep it a number
+        damping = jnp.clip(damping * jnp.where(better, 0.3, 2.0), 1e-12, 1e6)
+        return (jnp.where(better, moved, s), damping), None
+
+    def from_start(start):
+        begin = start, jnp.ones((), start.dtype)
+        (s, _), _ = lax.scan(one_step, begin, length=steps)
+        values = jnp.linalg.eigvals(jacobian(s))
+        return s, speed(s), values[jnp.argsort(-jnp.abs(values))]
+
+    found = jax.vmap(from_start)(pack(starts))
+    order = jnp.argsort(found[1])
+    s, speeds, eigenvalues = jax.tree.map(lambda a: a[order], found)
+    return FixedPoints(unpack(s, starts), speeds, eigenvalues)
+
+
+def distinct(
+    points: FixedPoints, *, speed: float = 1e-6, apart: float = 1e-3
+) -> FixedPoints:
+    """The points slower than `speed`, and of those nearer than `apart` the stillest.
+
+    Not inside `jit`: how many are left depends on the numbers.
+
+    Args:
+        speed: the largest q that counts.
+        apart: the distance ‖s - s'‖ from which on two points are two.
+    """
+    states = np.asarray(pack(points.states))
+    kept: list[int] = []
+    for i, (s, q) in enumerate(zip(states, np.asarray(points.speeds), strict=True)):
+        near = (np.linalg.norm(s - states[k]) < apart for k in kept)
+        if q < speed and not any(near):
+            kept.append(i)
+    return jax.tree.map(lambda a: a[np.array(kept, int)], points)

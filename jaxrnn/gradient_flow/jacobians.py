@@ -1,0 +1,202 @@
+"""The Jacobians of single steps, their products, and what they say of the gradient.
+
+J_t = ∂s_t/∂s_{t-1}, an [N, N] matrix a row of the batch, over all parts of the state:
+J[i, j] = ∂s_t[i]/∂s_{t-1}[j]. Adjoints go by its transpose,
+λ_{t-1} = J_tᵀ λ_t + g_{t-1}.
+"""
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+from jaxrnn.cell import Cell, Layer
+from jaxrnn.gradient_flow.along import pull, size_of, states_before
+from jaxrnn.numerics import global_norm
+from jaxrnn.run import check_run
+
+_SWEEPS = 100  # at most; they end when no logarithm moves by more than _MOVED
+_MOVED = 1e-4
+
+
+class Conditions(NamedTuple):
+    """What the weights alone say of the gradient.
+
+    bound: η = σ_max(W_s) sup|Φ'|, so that ‖∂s_t/∂s_k‖ ≤ η^(t-k).
+    vanishes: η < 1, sufficient for vanishing; not so, it may explode.
+    spectral_radius: of W_s; of a linear network, below 1 is sufficient for vanishing,
+        above 1 necessary for exploding.
+    """
+
+    bound: Array
+    vanishes: Array
+    spectral_radius: Array
+
+
+def step_jacobians(
+    cell: Cell | Layer, params: Any, xs: Array, state: Any = None
+) -> Array:
+    """The Jacobian of every step along a run.
+
+    Math:    J_t = ∂s_t/∂s_{t-1}, row i the pull-back, by hand, of the i-th unit vector
+    Shapes:  xs [T, ..., D], state parts [..., H] -> [T, ..., N, N]; N is the sum of
+             the parts' features, in the order of `jax.tree.leaves(state)`.
+    Cost:    N pull-backs of a step for every row, all steps at once.
+    Raises:  ValueError or TypeError, at trace time, as `unroll` does; for a layer with
+             a backward direction.
+    Source:  Pascanu et al. (2013), arXiv 1211.5063, equation 5.
+    """
+    xs, state, _ = check_run(cell, params, xs, state, None, None)
+    return _step_jacobians(cell, params, xs, state)
+
+
+@partial(jax.jit, static_argnums=0)
+def _step_jacobians(cell, params, xs, state):
+    before = states_before(cell, params, xs, state)
+
+    def jacobian(x, state):
+        units = jnp.eye(size_of(state), dtype=x.dtype)
+        return jax.vmap(pull(cell, params, x, state))(units)
+
+    for _ in range(xs.ndim - 1):  # over time and every batch axis
+        jacobian = jax.vmap(jacobian)
+    return jacobian(xs, before)
+
+
+def jacobian_norms(
+    cell: Cell | Layer, params: Any, xs: Array, state: Any = None
+) -> Array:
+    """How much of the last state still hangs on each one before it.
+
+    Math:    ‖∂s_T/∂s_{T-ℓ}‖ = ‖J_T J_{T-1} … J_{T-ℓ+1}‖, Frobenius
+    Shapes:  xs [T, ..., D], state parts [..., H] -> [T + 1, ...], the lags 0..T.
+    Cost:    one backward sweep, by hand, of N unit vectors a row side by side.
+    Raises:  as `step_jacobians`.
+    Source:  Pascanu et al. (2013), equation 5, its products.
+    """
+    xs, state, _ = check_run(cell, params, xs, state, None, None)
+    return _jacobian_norms(cell, params, xs, state)
+
+
+@partial(jax.jit, static_argnums=0)
+def _jacobian_norms(cell, params, xs, state):
+    before = states_before(cell, params, xs, state)
+
+    def of_row(xs, before, state):
+        start = jnp.eye(size_of(state), dtype=xs.dtype)
+
+        def one_step(product, step):
+            product = jax.vmap(pull(cell, params, *step))(product)
+            return product, global_norm(product)
+
+        _, norms = lax.scan(one_step, start, (xs, before), reverse=True)
+        return jnp.concatenate([global_norm(start)[None], norms[::-1]])
+
+    for _ in range(xs.ndim - 2):
+        of_row = jax.vmap(of_row, in_axes=(1, 1, 0), out_axes=1)
+    return of_row(xs, before, state)
+
+
+def jacobian_singular_values(jacobians: Array, *, window: int = 1) -> Array:
+    """Natural logarithms of the singular values of steps, or of windows of steps.
+
+    Math:    log σ_i of J_t J_{t-1} … J_{t-w+1}. The product is never formed: with
+             J_k Q_{k-1} = Q_k R_k (QR), it is Q_w (R_w … R_1), and log σ is Σ_k of the
+             logarithms of R_k's diagonal once the triangular product is diagonal. It
+             becomes so by doing the same with its transpose, again and again, each time
+             by the factor (σ_{i+1}/σ_i)².
+    Shapes:  jacobians [T, ..., N, N], as from `step_jacobians` ->
+             [T // window, ..., N], the largest first; windows stand side by side, what
+             is left at the end of T is not in them.
+    Args:
+        window: steps of one product. Logarithms over it: the growth of w steps.
+    Edge:    for a window of several steps, logarithms less than 0.01 apart are found to
+             that accuracy only, all others to 1e-4 or better; -inf where σ is 0.
+    Raises:  ValueError for another shape or a window outside 1..T.
+    Source:  the product in factors: Golub, Sølna & Van Dooren (2000), SIAM J. Matrix
+             Anal. Appl. 22, 1-19; repeated QR: Stewart (1999), SIAM J. Sci. Comput.
+             20, 1336-1348.
+    """
+    shape = jnp.shape(jacobians)
+    if len(shape) < 3 or shape[-1] != shape[-2]:
+        raise ValueError(f"jacobians: expected shape [T, ..., N, N], got {shape}")
+    steps = shape[0]
+    if isinstance(window, bool) or not isinstance(window, int) or window < 1:
+        raise ValueError(f"window: expected a positive integer, got {window!r}")
+    if window > steps:
+        raise ValueError(f"window: expected at most the {steps} steps, got {window}")
+    return _log_singular_values(window, jacobians)
+
+
+@partial(jax.jit, static_argnums=0)
+def _log_singular_values(window, jacobians):
+    if window == 1:
+        return jnp.log(jnp.linalg.svd(jacobians, compute_uv=False))
+    count = len(jacobians) // window
+    folded = jacobians[: count * window]
+    of_product = _log_singular_values_of_product
+    for _ in range(jacobians.ndim - 3):
+        of_product = jax.vmap(of_product, in_axes=1)
+    return jax.vmap(of_product)(folded.reshape(count, window, *jacobians.shape[1:]))
+
+
+def _log_singular_values_of_product(factors: Array) -> Array:
+    """Of factors[-1] … factors[0], [w, N, N]."""
+
+    def triangular(factors):
+        def one(q, factor):
+            return jnp.linalg.qr(factor @ q)
+
+        start = jnp.eye(factors.shape[-1], dtype=factors.dtype)
+        return lax.scan(one, start, factors)[1]
+
+    def logs(factors):
+        return jnp.log(jnp.abs(jnp.diagonal(factors, axis1=1, axis2=2))).sum(0)
+
+    def unsettled(carry):
+        sweep, _, moved = carry
+        return (sweep < _SWEEPS) & (moved > _MOVED)
+
+    def transposed(carry):
+        sweep, factors, _ = carry
+        new = triangular(jnp.swapaxes(factors[::-1], -1, -2))
+        moved = jnp.abs(logs(new) - logs(factors))
+        return sweep + 1, new, jnp.where(jnp.isnan(moved), 0, moved).max()
+
+    first = triangular(factors)
+    start = (0, first, jnp.asarray(jnp.inf, factors.dtype))
+    _, factors, _ = lax.while_loop(unsettled, transposed, start)
+    return jnp.sort(logs(factors))[::-1]
+
+
+def spectral_radius(matrices: Array) -> Array:
+    """The largest absolute eigenvalue.
+
+    Shapes:  [..., N, N] -> [...], such as an Elman network's W_s, one gate's part of
+             W_s, or `step_jacobians`.
+    Raises:  ValueError if the last two axes are not square.
+    """
+    shape = jnp.shape(matrices)
+    if len(shape) < 2 or shape[-1] != shape[-2]:
+        raise ValueError(f"matrices: expected shape [..., N, N], got {shape}")
+    return jnp.abs(jnp.linalg.eigvals(matrices)).max(-1)
+
+
+def vanishing_conditions(w_s: Array, slope: float = 1.0) -> Conditions:
+    """What an Elman network's recurrent weights alone say of its gradient.
+
+    Math:    ‖∂s_t/∂s_{t-1}‖ ≤ σ_max(W_s) sup|Φ'| = η; η < 1: it vanishes
+    Args:
+        w_s: [H, H].
+        slope: sup|Φ'|: 1 for tanh, relu and identity, 1/4 for sigmoid.
+    Raises:  ValueError if w_s is not square or slope not positive.
+    Source:  Pascanu et al. (2013), arXiv 1211.5063, §2.1: with γ = sup|Φ'|, σ_max < 1/γ
+             is sufficient for vanishing; σ_max > 1/γ is necessary for exploding.
+    """
+    radius = spectral_radius(w_s)
+    if not slope > 0:
+        raise ValueError(f"slope: expected a positive number, got {slope!r}")
+    bound = slope * jnp.linalg.norm(w_s, 2, axis=(-2, -1))
+    return Conditions(bound, bound < 1, radius)

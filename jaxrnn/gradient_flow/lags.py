@@ -1,0 +1,231 @@
+"""What every lag contributes to the gradient, and what leaving out the far ones costs.
+
+The gradient is a sum over the time t of an error and the step k where the parameters
+act on it (equations 59 and 60, summed over N). By lag ℓ = t - k:
+
+    ∂E/∂W_s = Σ_ℓ C_ℓ      C_ℓ = Σ_t h_{t-ℓ-1}ᵀ δ_{t-ℓ}(t)
+
+with δ_k(t) from the error of step t alone. All lags come from one backward sweep that
+carries the adjoints of L errors side by side, one lag further at each step.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+from jaxrnn.bptt import bptt
+from jaxrnn.cell import Cell, Layer, output_features
+from jaxrnn.checks import check_alike, check_array
+from jaxrnn.gradient_flow.alignment import Alignment, alignment
+from jaxrnn.gradient_flow.along import states_before
+from jaxrnn.marks import Marks, make_marks, where_live
+from jaxrnn.numerics import global_norm, widen
+from jaxrnn.run import check_run
+from jaxrnn.step import emit
+
+
+class LagNorms(NamedTuple):
+    """Norms by lag, arrays [L], the lags 0..L-1.
+
+    params: of each lag's contribution to the gradient of each parameter.
+    adjoints: of ∂E_t/∂s_{t-lag}, over all t, rows and parts of the state.
+    """
+
+    params: Any
+    adjoints: Array
+
+
+class _Sweep(NamedTuple):
+    """What a sweep over lags reads."""
+
+    params: Any
+    xs: Array
+    state: Any
+    lengths: Any
+    resets: Any
+    cotangents: Array | None
+    final: Any
+
+
+def lag_norms(
+    cell: Cell | Layer,
+    params: Any,
+    xs: Array,
+    state: Any = None,
+    cotangents: Array | None = None,
+    *,
+    final: Any = None,
+    lags: int | None = None,
+    lengths: Any = None,
+    resets: Any = None,
+) -> LagNorms:
+    """How much every lag contributes to the gradient.
+
+    Math:    ‖C_ℓ‖ of C_ℓ = Σ_t ∂E_t/∂s_{t-ℓ} · ∂⁺s_{t-ℓ}/∂θ, for every leaf θ; and
+             ‖∂E_t/∂s_{t-ℓ}‖. Σ_ℓ C_ℓ is the gradient.
+    Shapes:  xs [T, ..., D], state parts [..., H] -> arrays [L].
+    Args:
+        cotangents: ∂E/∂hs [T, ..., H]: an error at every step. None: only the final
+            state matters, and one ordinary backward sweep is enough.
+        final: ∂E/∂ the final state, parts [..., H]: an error at the last step, or at
+            each row's length; zeros by default.
+        lags: L, how many lags to follow, T by default.
+        lengths, resets: as in `unroll`.
+    Cost:    with `final` alone, one sweep in T steps and the memory of one step. With
+             an error at every step (or lengths), L sweeps side by side: L times the
+             time of a backward pass, memory for L gradients and L adjoints.
+    Raises:  ValueError or TypeError, at trace time, as `unroll` does; for no step, no
+             error or lags outside 1..T; for a layer with a backward direction.
+    Source:  Pascanu et al. (2013), arXiv 1211.5063, equations 3-5, their temporal
+             contributions.
+    """
+    inputs = _checked(cell, params, xs, state, cotangents, final, lengths, resets)
+    return _lag_norms(cell, _count(lags, inputs.xs), inputs)
+
+
+def truncation_bias(
+    cell: Cell | Layer,
+    params: Any,
+    xs: Array,
+    state: Any = None,
+    cotangents: Array | None = None,
+    *,
+    final: Any = None,
+    lags: int | None = None,
+    lengths: Any = None,
+    resets: Any = None,
+) -> Alignment:
+    """What truncated BPTT loses, for every K at once.
+
+    Math:    G_K = Σ_{ℓ<K} C_ℓ: every error is sent back through K steps, its own the
+             first. G = G_T is the whole gradient, by `bptt`.
+    Args:    as in `lag_norms`, and as its cost; K goes from 1 to `lags`.
+    Returns: the `Alignment` of each G_K to G over all parameters together, arrays [L];
+             NaN where the gradient is zero.
+    Raises:  as `lag_norms`.
+    Source:  Williams & Peng (1990), Neural Computation 2, 490-501, BPTT(h).
+    """
+    inputs = _checked(cell, params, xs, state, cotangents, final, lengths, resets)
+    return _truncation(cell, _count(lags, inputs.xs), inputs)
+
+
+def _count(lags: int | None, xs: Array) -> int:
+    if lags is None:
+        return len(xs)
+    if isinstance(lags, bool) or not isinstance(lags, int) or not 0 < lags <= len(xs):
+        raise ValueError(f"lags: expected an integer in 1..{len(xs)}, got {lags!r}")
+    return lags
+
+
+def _checked(cell, params, xs, state, cotangents, final, lengths, resets) -> _Sweep:
+    xs, state, _ = check_run(cell, params, xs, state, None, None)
+    make_marks(xs, lengths, resets)
+    if len(xs) == 0:
+        raise ValueError("xs: expected at least one step, got none")
+    if cotangents is None and final is None:
+        raise ValueError("cotangents and final: expected one of them, got neither")
+    if cotangents is not None:
+        shape = (*xs.shape[:-1], output_features(cell, params))
+        check_array("cotangents", cotangents, shape, xs.dtype)
+    if final is None:
+        final = jax.tree.map(jnp.zeros_like, state)
+    check_alike("final", final, state)
+    return _Sweep(params, xs, state, lengths, resets, cotangents, final)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _lag_norms(cell, lags, inputs):
+    def norms(carry, contribution):
+        return carry, jax.tree.map(global_norm, contribution)
+
+    return LagNorms(*_by_lag(cell, lags, inputs, norms, None))
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _truncation(cell, lags, inputs):
+    params, xs, state, lengths, resets, cotangents, final = inputs
+    edges = {"lengths": lengths, "resets": resets}
+    whole = bptt(cell, params, xs, state, cotangents, final=final, **edges).params
+    whole = jax.tree.map(widen, whole)
+
+    def compare(partly, contribution):
+        partly = jax.tree.map(jnp.add, partly, contribution)
+        return partly, alignment(partly, whole)
+
+    nothing = jax.tree.map(jnp.zeros_like, whole)
+    return _by_lag(cell, lags, inputs, compare, nothing)[0]
+
+
+def _by_lag(
+    cell: Cell | Layer,
+    lags: int,
+    inputs: _Sweep,
+    fold: Callable[[Any, Any], tuple[Any, Any]],
+    carry: Any,
+) -> tuple[Any, Array]:
+    """Scan `fold(carry, C_ℓ) -> (carry, out)` over the lags; outs, adjoint norms."""
+    params, xs, state, lengths, resets, cotangents, final = inputs
+    marks = make_marks(xs, lengths, resets)
+    edges = {"lengths": lengths, "resets": resets}
+    before = states_before(cell, params, xs, state, **edges)
+    pull = partial(_pull_step, cell, params, state)
+    steps = (xs, before, marks)
+
+    if cotangents is None and lengths is None:  # one error: the step tells the lag
+
+        def one_lag(carry, step):
+            adjoint, carry = carry
+            d_params, before = pull(step, None, adjoint)
+            carry, out = fold(carry, jax.tree.map(widen, d_params))
+            return (before, carry), (out, global_norm(adjoint))
+
+        last = jax.tree.map(lambda a: a[len(xs) - lags :], steps)
+        _, found = lax.scan(one_lag, (final, carry), last, reverse=True)
+        return jax.tree.map(lambda a: a[::-1], found)
+
+    # ∂E_{k+ℓ}/∂s_k for every ℓ: the errors still to come, side by side
+    adjoints = jax.tree.map(lambda a: _first_of(lags, a), final)
+    sums = jax.tree.map(lambda p: jnp.zeros((lags, *p.shape), widen(p).dtype), params)
+
+    def one_step(carry, step):
+        adjoints, sums = carry
+        *step, direct = step
+        d_hs = None if direct is None else _first_of(lags, direct)
+        d_params, before = jax.vmap(partial(pull, step))(d_hs, adjoints)
+        sums = jax.tree.map(lambda a, d: a + d.astype(a.dtype), sums, d_params)
+        norms = jax.vmap(global_norm)((d_hs, adjoints))
+        return (_one_lag_further(step[-1], before), sums), norms
+
+    (_, sums), norms = lax.scan(
+        one_step, (adjoints, sums), (*steps, cotangents), reverse=True
+    )
+    _, outs = lax.scan(fold, carry, sums)
+    return outs, jax.vmap(global_norm, in_axes=1)(norms)
+
+
+def _pull_step(cell, params, restart, step, d_h, adjoint):
+    """∂E/∂params at this step, and ∂E/∂ the state before it."""
+    x, before, marks = step
+    (h, _), pull = jax.vjp(
+        lambda p, s: emit(cell, p, s, x, marks, restart), params, before
+    )
+    return pull((jnp.zeros_like(h) if d_h is None else d_h, adjoint))
+
+
+def _first_of(lags: int, a: Array) -> Array:
+    """`a` at lag 0, and zeros at the others: [L, ...]."""
+    return jnp.concatenate([a[None], jnp.zeros((lags - 1, *a.shape), a.dtype)])
+
+
+def _one_lag_further(marks: Marks, adjoints: Any) -> Any:
+    """Every adjoint a lag on, where a step was made; the farthest is left behind."""
+
+    def further(a):
+        return jnp.concatenate([jnp.zeros_like(a[:1]), a[:-1]])
+
+    moved = jax.tree.map(further, adjoints)
+    return jax.vmap(partial(where_live, marks))(moved, adjoints)

@@ -1,0 +1,82 @@
+"""Lyapunov exponents: how fast states near each other part, and gradients grow."""
+
+from functools import partial
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+from jaxrnn.cell import Cell, Layer
+from jaxrnn.gradient_flow.along import pull, push, size_of, states_before
+from jaxrnn.run import check_run
+
+
+def lyapunov_spectrum(
+    cell: Cell | Layer,
+    params: Any,
+    xs: Array,
+    state: Any = None,
+    *,
+    count: int | None = None,
+    warmup: int = 0,
+    order: Literal["tangent", "adjoint"] = "tangent",
+) -> Array:
+    """The Lyapunov exponents of a driven network, in nats a step.
+
+    Math:    J_t Q_{t-1} = Q_t R_t (QR);  χ_i = mean_t log |R_t[i, i]|
+    Shapes:  xs [T, ..., D], state parts [..., H] -> [..., count], the largest first.
+    Args:
+        count: how many, the largest ones; all N by default.
+        warmup: steps at the start of the sweep in which Q turns to its directions and
+            which are left out of the mean.
+        order: "tangent" goes forward in time with J (forward mode); "adjoint" goes
+            backward with Jᵀ by hand, the way that gradients take. Both tend to the
+            same exponents as T grows.
+    Returns: exp(χ_1) is the mean factor by which gradients grow a step; χ_1 below 0
+             they vanish, above they explode. -inf for a direction that is lost.
+    Raises:  ValueError for a count outside 1..N, a warmup outside 0..T-1 or another
+             order; as `unroll` does; for a layer with a backward direction.
+    Source:  Benettin et al. (1980), Meccanica 15, 9-20; for recurrent networks: Vogt et
+             al. (2022), Front. Appl. Math. Stat. 8, 818799; Engelken, Wolf & Abbott
+             (2023), Phys. Rev. Research 5, 043044.
+    """
+    xs, state, _ = check_run(cell, params, xs, state, None, None)
+    size = size_of(state)
+    count = size if count is None else count
+    if isinstance(count, bool) or not isinstance(count, int) or not 0 < count <= size:
+        raise ValueError(f"count: expected an integer in 1..{size}, got {count!r}")
+    if isinstance(warmup, bool) or not isinstance(warmup, int) or warmup < 0:
+        raise ValueError(f"warmup: expected an integer of 0 or more, got {warmup!r}")
+    if warmup >= len(xs):
+        raise ValueError(
+            f"warmup: expected fewer than the {len(xs)} steps of xs, got {warmup}"
+        )
+    if order not in ("tangent", "adjoint"):
+        raise ValueError(f"order: expected 'tangent' or 'adjoint', got {order!r}")
+    return _spectrum(cell, count, warmup, order, params, xs, state)
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2, 3))
+def _spectrum(cell, count, warmup, order, params, xs, state):
+    before = states_before(cell, params, xs, state)
+    move = push if order == "tangent" else pull
+
+    def of_row(xs, before):
+        def one_step(q, step):
+            moved = jax.vmap(move(cell, params, *step), in_axes=1, out_axes=1)(q)
+            q, r = jnp.linalg.qr(moved)
+            return q, jnp.log(jnp.abs(jnp.diagonal(r)))
+
+        # any frame will do that is not aligned with the network's own directions
+        frame = jax.nn.initializers.orthogonal()
+        start = frame(jax.random.key(0), (size_of(before), count), jnp.float32).astype(
+            xs.dtype
+        )
+        _, logs = lax.scan(one_step, start, (xs, before), reverse=order == "adjoint")
+        logs = logs[: len(logs) - warmup] if order == "adjoint" else logs[warmup:]
+        return jnp.sort(logs.mean(0))[::-1]
+
+    for _ in range(xs.ndim - 2):
+        of_row = jax.vmap(of_row, in_axes=1)
+    return of_row(xs, before)

@@ -1,0 +1,105 @@
+"""Where a run breaks: the first step, part of the state and row that is NaN or inf."""
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+from jaxrnn.bptt import bptt
+from jaxrnn.cell import Cell, Layer
+from jaxrnn.checks import check_flag
+from jaxrnn.unroll import unroll
+
+
+class Place(NamedTuple):
+    """Where, as int32 scalars, -1 for nowhere.
+
+    step: counted from 0. part: of the state, in the order of `jax.tree.leaves`.
+    row: of the batch, its axes counted through as one.
+    """
+
+    step: Array
+    part: Array
+    row: Array
+
+
+class Nonfinite(NamedTuple):
+    """The first place in time of a state, and the one where going back an adjoint first
+    is: the last in time."""
+
+    forward: Place
+    backward: Place
+
+
+def first_nonfinite(
+    cell: Cell | Layer,
+    params: Any,
+    xs: Array,
+    state: Any = None,
+    cotangents: Any = None,
+    *,
+    final: Any = None,
+    subnormal: bool = False,
+    lengths: Any = None,
+    resets: Any = None,
+) -> Nonfinite:
+    """Find where the states, and where the adjoints, are first NaN or inf.
+
+    Works inside `jit`, and leaves JAX's own switches for NaN as they are.
+
+    Args:
+        cotangents, final: the errors, as in `bptt`. With neither, only the forward
+            pass is looked at.
+        subnormal: look for numbers too small for full precision as well, which are the
+            last before a gradient vanishes to 0. (XLA on a CPU makes zeros of them.)
+        lengths, resets: as in `unroll`. Past a row's length nothing is looked at.
+    Returns: `Nonfinite`. Several in one step: the first part of the state, then the
+             first row.
+    Raises:  as `unroll` and `bptt` do.
+    """
+    check_flag("subnormal", subnormal)
+    edges = {"lengths": lengths, "resets": resets}
+    states, _ = unroll(cell, params, xs, state, return_states=True, **edges)
+    forward = _first(subnormal, False, states)
+    if cotangents is None and final is None:
+        return Nonfinite(forward, _nowhere())
+    d = bptt(cell, params, xs, state, cotangents, final=final, **edges)
+    return Nonfinite(forward, _first(subnormal, True, d.adjoints))
+
+
+def _nowhere() -> Place:
+    return Place(*(jnp.full((), -1, jnp.int32) for _ in Place._fields))
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _first(subnormal: bool, backward: bool, parts: Any) -> Place:
+    """The first place in time, or the last one; parts [T, ..., H]."""
+
+    def bad_rows(part):
+        bad = ~jnp.isfinite(part)
+        if subnormal:
+            bad = bad | _is_subnormal(part)
+        return bad.any(-1).reshape(len(part), -1)
+
+    bad = jnp.stack([bad_rows(part) for part in jax.tree.leaves(parts)], axis=1)
+    if bad.size == 0:
+        return _nowhere()
+    bad = bad[::-1] if backward else bad
+    steps, count, rows = bad.shape
+    flat = jnp.argmax(bad.reshape(-1))  # the first True
+    step, part, row = jnp.unravel_index(flat, (steps, count, rows))
+    step = steps - 1 - step if backward else step
+    found = Place(*(i.astype(jnp.int32) for i in (step, part, row)))
+    return jax.tree.map(lambda i: jnp.where(bad.any(), i, jnp.full_like(i, -1)), found)
+
+
+def _is_subnormal(a: Array) -> Array:
+    """By its bits: arithmetic may take a subnormal number for zero."""
+    info = jnp.finfo(a.dtype)
+    integer = jnp.dtype(f"uint{info.bits}")
+    bits = lax.bitcast_convert_type(a, integer)
+    mantissa = jnp.asarray((1 << info.nmant) - 1, integer)
+    exponent = jnp.asarray(((1 << info.nexp) - 1) << info.nmant, integer)
+    return ((bits & exponent) == 0) & ((bits & mantissa) != 0)
