@@ -38,7 +38,7 @@ def make_marks(xs: Array, lengths: Any, resets: Any) -> Marks:
     if lengths is not None:
         given = lengths
         lengths = _as_array("lengths", lengths, jnp.integer, "integers", batch)
-        if not isinstance(given, Tracer):
+        if not any(isinstance(n, Tracer) for n in jax.tree.leaves(given)):
             _check_range(np.asarray(given), length)  # by NumPy: known inside jit, too
         steps = jnp.arange(length).reshape(-1, *[1] * len(batch))
         live = steps < lengths[None].astype(steps.dtype)

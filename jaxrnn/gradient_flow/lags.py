@@ -134,6 +134,7 @@ def _checked(cell, params, xs, state, cotangents, final, lengths, resets) -> _Sw
     if final is None:
         final = jax.tree.map(jnp.zeros_like, state)
     check_alike("final", final, state)
+    lengths, resets = (None if e is None else jnp.asarray(e) for e in (lengths, resets))
     return _Sweep(params, xs, state, lengths, resets, cotangents, final)
 
 
