@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.conversion_jax import equinox, flax_linen, flax_nnx, haiku
+from experiments.conversion_onnx import onnx
 from experiments.conversion_sides import Other, Results, Sizes, by_jax, random_like
 from jaxrnn import convert
 
@@ -95,7 +96,8 @@ def torch(kind: str, sizes: Sizes, bias: bool, dtype: Any) -> Other | None:
 
         own, xs, state = tensors((weights, sample.xs, sample.state))
         # torch: [directions, B, H] of h, and of c
-        start = [torch.stack(state[k :: len(state) // (1 + both)]) for k in (0, 1)]
+        count = len(state) // (1 + both)
+        start = [torch.stack(state[k::count]) for k in range(count)]
         start = tuple(start) if cell == "lstm" else start[0]
         given = xs
         if sample.lengths is not None:
@@ -129,6 +131,7 @@ LIBRARIES: dict[str, Callable[..., Other | None]] = {
     "haiku": haiku,
     "equinox": equinox,
     "torch": torch,
+    "onnx": onnx,
 }
 _MODULES = {"flax linen": "flax", "flax nnx": "flax"}
 

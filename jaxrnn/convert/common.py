@@ -5,13 +5,17 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from jaxrnn.cell import Params
 from jaxrnn.convert.blocks import check_shape
 
 
 def read_array(name: str, value: Any) -> Any:
-    """A copy as a NumPy array; of a torch tensor as well, without importing torch."""
+    """A copy as a NumPy array; of a torch tensor as well, without importing torch.
+
+    What JAX traces stays traced, so that a conversion can be differentiated.
+    """
     if hasattr(value, "detach"):
         value = value.detach().cpu()
         if str(value.dtype) == "torch.bfloat16":  # which NumPy has not
@@ -22,7 +26,7 @@ def read_array(name: str, value: Any) -> Any:
         value = value.numpy()
     if not hasattr(value, "shape") or not hasattr(value, "dtype"):
         raise TypeError(f"{name}: expected an array, got {type(value).__name__}")
-    value = np.array(value)
+    value = value if isinstance(value, Tracer) else np.array(value)
     if not jnp.issubdtype(value.dtype, jnp.floating):
         raise TypeError(f"{name}: expected a floating dtype, got {value.dtype}")
     return value

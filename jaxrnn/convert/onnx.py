@@ -23,7 +23,7 @@ from jaxrnn.cell import Cell, Layer, Params
 from jaxrnn.cells import elman, gru, lstm
 from jaxrnn.cells.gru_before import Candidate
 from jaxrnn.cells.lstm_parts import Parts
-from jaxrnn.convert.blocks import check_shape, regroup
+from jaxrnn.convert.blocks import check_shape, concatenate, regroup, split
 from jaxrnn.convert.common import (
     both_biases,
     check_choice,
@@ -185,10 +185,9 @@ def _read(options: _Options, arrays: dict[str, Any]) -> Params:
     w_x, w_s = (regroup(arrays[name].T, theirs, ours) for name in "wr")
     b = b_s = own = None
     if "b" in arrays:
-        b, b_s = (regroup(half, theirs, ours) for half in np.split(arrays["b"], 2))
+        b, b_s = (regroup(half, theirs, ours) for half in split(arrays["b"], 2))
     if "p" in arrays:
-        peepholes: Any = np.split(arrays["p"], 3)
-        p_i, p_o, p_f = peepholes
+        p_i, p_o, p_f = split(arrays["p"], 3)
         own = Parts(p_i, None if options.input_forget else p_f, p_o)
     elif options.input_forget:
         own = Parts()
@@ -196,7 +195,7 @@ def _read(options: _Options, arrays: dict[str, Any]) -> Params:
         both = 2 * w_s.shape[0]  # the columns of r and z
         own, w_s = Candidate(w_s[:, both:]), w_s[:, :both]
         if b is not None and b_s is not None:
-            b[both:] += b_s[both:]
+            b = concatenate([b[:both], b[both:] + b_s[both:]])
             b_s = b_s[:both]
     return Params(w_x, w_s, b, b_s, own)
 
