@@ -3,6 +3,7 @@
 from jaxrnn import convert as convert
 from jaxrnn import gradient_flow as gradient_flow
 from jaxrnn import layers as layers
+from jaxrnn import online as online
 from jaxrnn import optim as optim
 from jaxrnn import training as training
 from jaxrnn.bptt import BPTT as BPTT

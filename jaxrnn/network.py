@@ -52,6 +52,9 @@ class Network(NamedTuple):
         gradient="manual", **options) -> E, or (E, final state)
     gradients(params, xs, targets, state=None, *, weights=None, **options)
         -> (E, NetworkParams), equations 58-60 by hand
+    cotangents(params, xs, targets, state=None, *, weights=None, **options)
+        -> (E, ∂E/∂hs [T, ..., H]), what `bptt`, `online` and `gradient_flow` start from
+    cell: what was put in.
 
     The options are those of `unroll`: lengths, resets, reset_to, reverse, noise,
     chunk_size and store.
@@ -61,6 +64,8 @@ class Network(NamedTuple):
     apply: Callable[..., tuple[Array, Any]]
     error: Callable[..., Any]
     gradients: Callable[..., tuple[Array, NetworkParams]]
+    cotangents: Callable[..., tuple[Array, Array]]
+    cell: Cell | Layer
 
 
 class _Error(NamedTuple):
@@ -200,6 +205,13 @@ def network(
         (d_cell,) = pull(d_hs)
         return value, NetworkParams(d_cell, d_readout)
 
+    def cotangents(
+        params, xs, targets, state=None, *, weights=None, lengths=None, **options
+    ):
+        hs, _ = unroll(cell, params.cell, xs, state, lengths=lengths, **options)
+        marks = make_marks(xs, lengths, None)
+        return by_hand(params.readout, hs, marks, targets, weights)[:2]
+
     @jax.jit
     def by_hand(params, hs, marks, targets, weights):
         ys = readout(params, hs, output)  # (57)
@@ -217,4 +229,4 @@ def network(
         # ∂E_N/∂y_N · ∂y_N/∂s_N
         return value, delta_y @ params.w_y.T, d_readout
 
-    return Network(init, apply, error_of, gradients)
+    return Network(init, apply, error_of, gradients, cotangents, cell)

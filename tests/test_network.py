@@ -433,3 +433,25 @@ def test_readouts_wrong_calls_are_named(key):
         readout(params, np.ones((2, 3)), "softmax")
     with pytest.raises(ValueError, match="output_size: expected a positive"):
         network(elman()).init(key, 2, 3, 0)
+
+
+# ∂E/∂hs ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "weights", [ALL_STEPS, LAST_STEP], ids=["every E_N", "last E_N"]
+)
+def test_cotangents_are_the_errors_derivative_by_the_states(weights):
+    params, xs, targets = seed_network()
+    net = network(elman(), output="tanh")
+    value, d_hs = net.cotangents(params, xs, targets, weights=weights)
+
+    def error(hs):
+        ys = readout(params.readout, hs, "tanh")
+        return (((ys - targets) ** 2).sum(-1) * weights).sum() / weights.sum()
+
+    hs, _ = unroll(elman(), params.cell, xs)
+    wanted_value, wanted = jax.value_and_grad(error)(hs)
+    np.testing.assert_allclose(value, wanted_value, rtol=1e-13)
+    assert_alike(d_hs, wanted, 1e-13)
+    assert net.cell is elman()

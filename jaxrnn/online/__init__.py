@@ -1,0 +1,21 @@
+"""Gradients carried forward in time: no way back, nothing stored of the past.
+
+All are `Online` records, as learners step by step and, by `gradient`, as oracles over a
+sequence. With N numbers of state, P parameters, B rows:
+
+    method              gradient           time a step    memory
+    bptt                exact              B (N² + P)     B N T
+    rtrl                exact              B N² P         B N P
+    snap1, eprop, rflo  biased, local      B P            B P a part of the state
+    uoro                unbiased, noisy    B (N² + P)     B P
+    truncated(k1, k2)   biased, k2 steps   B P k2 / k1    B N k2
+"""
+
+from jaxrnn.online.local import eprop as eprop
+from jaxrnn.online.local import rflo as rflo
+from jaxrnn.online.local import snap1 as snap1
+from jaxrnn.online.record import Online as Online
+from jaxrnn.online.record import gradient as gradient
+from jaxrnn.online.rtrl import rtrl as rtrl
+from jaxrnn.online.truncated import truncated as truncated
+from jaxrnn.online.uoro import uoro as uoro

@@ -1,0 +1,201 @@
+"""Gradients by traces: what a parameter did to its own unit, and nothing farther.
+
+A parameter acts at once on one unit j. With e_t its trace, one number for each part of
+that unit's state, and D_t the unit's own block of the step's Jacobian,
+
+    e_t = D_t e_{t-1} + ∂⁺s_t[j]/∂θ      ∂E_t/∂θ ≈ ∂E_t/∂s_t[j] e_t
+
+SnAp-1 has in D_t all by which a unit acts on itself, its own element of W_s included;
+e-prop only what does not go through W_s; RFLO a number in place of it.
+"""
+
+from collections.abc import Callable
+from functools import lru_cache, partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxrnn.cell import Cell, Params
+from jaxrnn.forward import input_map, recurrent_map
+from jaxrnn.online.record import Online, by_row, sum_rows, zeros_by_row
+from jaxrnn.step import transition
+
+
+class Traces(NamedTuple):
+    """The state, and of each of its parts the traces, leaves [..., *leaf]."""
+
+    state: Any
+    of_params: tuple[Any, ...]
+
+
+def snap1(cell: Cell) -> Online:
+    """RTRL with the influences kept that one step makes, of a unit on itself.
+
+    Raises:  ValueError for a cell whose gate map mixes units; TypeError for a layer.
+    Source:  Menick et al. (2021), arXiv 2006.07232, §3, SnAp-1.
+    """
+    return _local("snap1", cell, partial(_own_blocks, recurrent=True))
+
+
+def eprop(cell: Cell) -> Online:
+    """Eligibility propagation: what passes inside a unit, past W_s.
+
+    With the true ∂E_t/∂h_t as the learning signal ("symmetric e-prop"); a random
+    feedback is another `cotangent`.
+
+    Raises:  as `snap1`.
+    Source:  Bellec et al. (2020), Nature Communications 11, 3625, equations 3, 4, 13.
+    """
+    return _local("eprop", cell, partial(_own_blocks, recurrent=False))
+
+
+def rflo(cell: Cell, decay: float) -> Online:
+    """Random feedback local online learning: traces that fade by one factor.
+
+    e_t = decay e_{t-1} + ∂⁺s_t/∂θ. For a leaky network, s_t = (1-α) s_{t-1} + α Φ(a_t),
+    decay is 1-α and the traces are e-prop's. The random feedback is the caller's
+    `cotangent`.
+
+    Raises:  ValueError unless 0 <= decay < 1; as `snap1`.
+    Source:  Murray (2019), eLife 8, e43299, equation 3.
+    """
+    if isinstance(decay, bool) or not 0 <= decay < 1:
+        raise ValueError(f"decay: expected a number in [0, 1), got {decay!r}")
+
+    def blocks(params, parts):
+        del params
+        same = jnp.full_like(parts[0].before[0], decay)
+        zero = jnp.zeros_like(same)
+        count = range(len(parts))
+        return [[same if p == q else zero for q in count] for p in count]
+
+    return _local("rflo", cell, blocks)
+
+
+class _Part(NamedTuple):
+    """The derivatives of one part of every unit's state, [H] or [G·H]."""
+
+    z: Any
+    r: Any
+    before: Any
+    own: Any
+
+
+def _local(name: str, cell: Cell, blocks: Callable[..., Any]) -> Online:
+    if not isinstance(cell, Cell):
+        raise TypeError(f"cell: expected a Cell, got {type(cell).__name__}")
+    if not _keeps_to_units(cell):
+        raise ValueError(
+            f"cell: {name} expected a gate map in which each unit reads its own "
+            "pre-activations and state alone; this one mixes units: see rtrl or uoro"
+        )
+
+    def init(params, state):
+        zeros = zeros_by_row(params, state)
+        return Traces(state, tuple(zeros for _ in state))
+
+    def update(params, memory, x, cotangent):
+        after = transition(cell, params, memory.state, x)
+
+        def of_row(state, traces, x, d_h):
+            parts = _derivatives(cell, params, state, x)
+            block = blocks(params, parts)
+            new = tuple(
+                _add(
+                    [_scale(d, t) for d, t in zip(row, traces, strict=True)],
+                    _at_once(params, part, x, state[0]),
+                )
+                for row, part in zip(block, parts, strict=True)
+            )
+            return new, _scale(d_h, new[0])  # ∂E_t/∂h_t[j] e_t
+
+        inputs = memory.state, memory.of_params, x, cotangent(after[0])
+        traces, grads = by_row(of_row, x)(*inputs)
+        return Traces(after, traces), sum_rows(grads, params)
+
+    return Online(init, update)
+
+
+def _derivatives(cell, params, state, x) -> list[_Part]:
+    """Of each part, by the cell's own derivative by hand: one pull-back a part.
+
+    The gate map keeps to units, so that a pull-back of ones is every unit's derivative.
+    """
+    z, r = input_map(params, x), recurrent_map(params, state[0])
+    new, kept = cell.gate(params.own, z, r, state)
+    over_time = jax.tree.map(lambda a: a[None], (kept, state, new))
+    coefficients = cell.linearize(params.own, *over_time)
+    coefficients = jax.tree.map(lambda a: a[0], coefficients)
+    _, pull_own = jax.vjp(lambda own: cell.gate(own, z, r, state)[0], params.own)
+    found = []
+    for p in range(len(state)):
+        parts = (jnp.ones_like(s) if q == p else 0 * s for q, s in enumerate(state))
+        ones = type(state)(*parts)
+        d_z, d_r, before = cell.pullback(params.own, coefficients, ones)
+        found.append(_Part(d_z, d_r, before, *pull_own(ones)))
+    return found
+
+
+def _own_blocks(params: Params, parts: list[_Part], *, recurrent: bool) -> Any:
+    """D_t: ∂ each part / ∂ each part before, [H] each."""
+    blocks = [list(part.before) for part in parts]
+    units = len(parts[0].before[0])
+    if recurrent and params.w_s.shape[1]:
+        gates = params.w_s.reshape(units, -1, units)
+        own = jnp.diagonal(gates, axis1=0, axis2=2)  # [G, H]: a unit's on itself
+        for row, part in zip(blocks, parts, strict=True):
+            row[0] = row[0] + (part.r.reshape(-1, units) * own).sum(0)
+    return blocks
+
+
+def _at_once(params: Params, part: _Part, x: Any, h: Any) -> Params:
+    """∂⁺ of a part of every unit by each parameter."""
+    return Params(
+        w_x=jnp.outer(x, part.z),
+        w_s=jnp.outer(h, part.r),
+        b=None if params.b is None else part.z,
+        b_s=None if params.b_s is None else part.r,
+        own=part.own,
+    )
+
+
+def _scale(row: Any, tree: Any) -> Any:
+    """Every leaf times its unit's number; [..., G·H] by [H]."""
+
+    def of_leaf(a):
+        wide = jnp.tile(row, a.shape[-1] // len(row))
+        return a * jnp.broadcast_to(wide, a.shape)
+
+    return jax.tree.map(of_leaf, tree)
+
+
+def _add(trees: list[Any], last: Any) -> Any:
+    return jax.tree.map(lambda *leaves: sum(leaves), *trees, last)
+
+
+@lru_cache
+def _keeps_to_units(cell: Cell) -> bool:
+    """Whether unit j of the gate map reads unit j alone: tried on a few units."""
+    units = 4  # even, which some cells want
+    with jax.ensure_compile_time_eval():
+        params = cell.init(jax.random.key(0), 2, units)
+        state = cell.initial_state(params)
+        wide = params.w_x.shape[1], params.w_s.shape[1]
+        if any(part.shape != (units,) for part in state) or wide[1] % units:
+            return False
+        if any(a.ndim != 1 for a in jax.tree.leaves(params.own)):
+            return False
+        keys = jax.random.split(jax.random.key(1), 2 + len(state))
+        draw = partial(jax.random.normal, dtype=params.w_x.dtype)
+        z, r = (draw(k, (n,)) for k, n in zip(keys, wide, strict=False))
+        state = type(state)(*(draw(k, (units,)) for k in keys[2:]))
+        slopes = jax.jacfwd(
+            lambda own, z, r, s: cell.gate(own, z, r, s)[0], argnums=(0, 1, 2, 3)
+        )(params.own, z, r, state)
+    for block in map(np.asarray, jax.tree.leaves(slopes)):
+        others = ~np.tile(np.eye(units, dtype=bool), block.shape[1] // units)
+        if np.any(block[others] != 0):
+            return False
+    return True

@@ -1,0 +1,71 @@
+"""What a gradient carried forward in time is, and its sum over a sequence."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+from jaxrnn.checks import check_array
+
+
+class Online(NamedTuple):
+    """A record of pure functions: a gradient that needs no way back through time.
+
+    init(params, state) -> memory, which holds the state before the first step, parts
+        [..., H], and what is carried beside it
+    update(params, memory, x, cotangent) -> (memory, grads), one step with x [..., D];
+        `cotangent(h)` gives ∂E_t/∂h_t [..., H] from the new output, and grads is the
+        step's share of ∂E/∂params, summed over the batch
+    """
+
+    init: Callable[[Any, Any], Any]
+    update: Callable[[Any, Any, Array, Callable[[Array], Array]], tuple[Any, Any]]
+
+
+def gradient(
+    method: Online, params: Any, xs: Array, state: Any, cotangents: Array
+) -> Any:
+    """The method's ∂E/∂params over a whole sequence, the sum of its steps' shares.
+
+    Shapes:  xs [T, ..., D], state parts [..., H], cotangents = ∂E/∂hs [T, ..., H] -> as
+             params.
+    Raises:  ValueError or TypeError, at trace time, for cotangents of another length
+             or batch than xs, and as the method does.
+    """
+    shape = (*jnp.shape(xs)[:-1], *jnp.shape(cotangents)[-1:])
+    check_array("cotangents", cotangents, shape, xs.dtype)
+
+    def one_step(carry, step):
+        memory, sums = carry
+        x, d_h = step
+        memory, grads = method.update(params, memory, x, lambda h: d_h)
+        return (memory, jax.tree.map(jnp.add, sums, grads)), None
+
+    start = method.init(params, state), jax.tree.map(jnp.zeros_like, params)
+    (_, sums), _ = lax.scan(one_step, start, (xs, cotangents))
+    return sums
+
+
+def by_row(f: Callable[..., Any], x: Array) -> Callable[..., Any]:
+    """`f` of one row, mapped over the batch axes that x [..., D] has."""
+    for _ in range(x.ndim - 1):
+        f = jax.vmap(f)
+    return f
+
+
+def sum_rows(grads: Any, params: Any) -> Any:
+    """Gradients of rows, [..., *leaf], summed over the batch."""
+
+    def of_leaf(g, p):
+        return g.sum(tuple(range(g.ndim - p.ndim)))
+
+    return jax.tree.map(of_leaf, grads, params)
+
+
+def zeros_by_row(tree: Any, state: Any) -> Any:
+    """Zeros [*batch, *leaf] for every leaf; the batch is the state's."""
+    first = jax.tree.leaves(state)[0]
+    batch = first.shape[:-1]
+    return jax.tree.map(lambda a: jnp.zeros((*batch, *a.shape), a.dtype), tree)

@@ -1,0 +1,63 @@
+"""Real-time recurrent learning: the exact gradient, carried forward in time.
+
+    M_t = ∂s_t/∂θ = J_t M_{t-1} + ∂⁺s_t/∂θ
+    ∂E_t/∂θ = ∂E_t/∂s_t M_t
+
+Source: Williams & Zipser (1989), Neural Computation 1, 270-280, equations 2.7-2.11.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxrnn.cell import Cell, Layer
+from jaxrnn.online.record import Online, by_row, sum_rows, zeros_by_row
+from jaxrnn.step import emit, pack, unpack
+
+
+class Influence(NamedTuple):
+    """The state, and M: leaves [..., N, *leaf], the parts of the state in a row."""
+
+    state: Any
+    of_params: Any
+
+
+def rtrl(cell: Cell | Layer) -> Online:
+    """The exact gradient, equal to BPTT's, by influences of every parameter.
+
+    Both factors, J_t and ∂⁺s_t/∂θ, come row by row from one pull-back by hand of the N
+    unit vectors. Takes any cell and any layer that runs forward in time.
+    """
+
+    def init(params, state):
+        size = pack(state).shape[-1]
+        rows = jax.tree.map(lambda p: jnp.zeros((size, *p.shape), p.dtype), params)
+        return Influence(state, zeros_by_row(rows, state))
+
+    def update(params, memory, x, cotangent):
+        h, after = emit(cell, params, memory.state, x)
+
+        def of_row(state, influence, x, d_h):
+            (_, new), pull = jax.vjp(lambda p, s: emit(cell, p, s, x), params, state)
+            nothing = jax.tree.map(jnp.zeros_like, new)
+            direct, back = pull((d_h, nothing))
+            # through the state before, which M_{t-1} knows, and at once
+            grads = jax.tree.map(
+                lambda m, d: jnp.tensordot(pack(back), m, 1) + d, influence, direct
+            )
+            units = unpack(jnp.eye(pack(state).shape[-1], dtype=x.dtype), state)
+            at_once, jacobian = jax.vmap(lambda u: pull((jnp.zeros_like(d_h), u)))(
+                units
+            )
+            # M_t = J_t M_{t-1} + ∂⁺s_t/∂θ
+            influence = jax.tree.map(
+                lambda m, d: jnp.tensordot(pack(jacobian), m, 1) + d, influence, at_once
+            )
+            return influence, grads
+
+        inputs = memory.state, memory.of_params, x, cotangent(h)
+        influence, grads = by_row(of_row, x)(*inputs)
+        return Influence(after, influence), sum_rows(grads, params)
+
+    return Online(init, update)

@@ -1,0 +1,95 @@
+"""Truncated backpropagation through time, as a pure function of a sliding window.
+
+Source: Williams & Peng (1990), Neural Computation 2, 490-501, BPTT(h; h'), with
+h = k2 and h' = k1.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+from jaxrnn.bptt import bptt
+from jaxrnn.cell import Cell, Layer, output_features
+from jaxrnn.online.record import Online
+from jaxrnn.step import emit
+
+
+class Window(NamedTuple):
+    """The state, and the last k2 steps, the newest last.
+
+    before: states before each step, parts [k2, ..., H]. xs [k2, ..., D]. cotangents
+    [k2, ..., H]: of errors that have not been sent back yet. count: steps so far.
+    """
+
+    state: Any
+    before: Any
+    xs: Array
+    cotangents: Array
+    count: Array
+
+
+def truncated(cell: Cell | Layer, k1: int, k2: int) -> Online:
+    """Truncated BPTT: every k1 steps, the last k1 errors go back through k2 steps.
+
+    A step that sends nothing back gives zeros; the errors of a sequence's last T mod k1
+    steps are not sent back. With k1 = 1 and k2 ≥ T it is BPTT. The states are those of
+    the parameters that were in use at their time, as a learner has them.
+
+    Raises:  ValueError unless 1 ≤ k1 ≤ k2.
+    """
+    for name, k in (("k1", k1), ("k2", k2)):
+        if isinstance(k, bool) or not isinstance(k, int) or k < 1:
+            raise ValueError(f"{name}: expected a positive integer, got {k!r}")
+    if k1 > k2:
+        raise ValueError(f"k2: expected at least k1 = {k1}, got {k2}")
+
+    def init(params, state):
+        def window(a):
+            return jnp.broadcast_to(a, (k2, *a.shape))
+
+        first = jax.tree.leaves(state)[0]
+        batch, dtype = first.shape[:-1], first.dtype
+        inputs = jax.tree.leaves(params)[0].shape[0]  # the first leaf is a W_x [D, ·]
+        return Window(
+            state,
+            jax.tree.map(window, state),
+            jnp.zeros((k2, *batch, inputs), dtype),
+            jnp.zeros((k2, *batch, output_features(cell, params)), dtype),
+            jnp.zeros((), jnp.int32),
+        )
+
+    def update(params, memory, x, cotangent):
+        h, after = emit(cell, params, memory.state, x)
+
+        def pushed(window, new):
+            return jnp.concatenate([window[1:], new[None]])
+
+        memory = Window(
+            after,
+            jax.tree.map(pushed, memory.before, memory.state),
+            pushed(memory.xs, x),
+            pushed(memory.cotangents, cotangent(h)),
+            memory.count + 1,
+        )
+        due = memory.count % k1 == 0
+        grads = lax.cond(due, send_back, nothing, params, memory)
+        waiting = jnp.where(due, 0, memory.cotangents)
+        return memory._replace(cotangents=waiting), grads
+
+    def send_back(params, memory):
+        # Places before the first step are cut off by a reset there.
+        first = jnp.maximum(k2 - memory.count, 0)
+        steps = jnp.arange(k2, dtype=jnp.int32) == first
+        resets = steps.reshape(-1, *[1] * (memory.xs.ndim - 2))
+        resets = jnp.broadcast_to(resets, memory.xs.shape[:-1])
+        start = jax.tree.map(lambda a: a[first], memory.before)
+        window = params, memory.xs, start, memory.cotangents
+        return bptt(cell, *window, resets=resets).params
+
+    def nothing(params, memory):
+        del memory
+        return jax.tree.map(jnp.zeros_like, params)
+
+    return Online(init, update)

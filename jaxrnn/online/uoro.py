@@ -1,0 +1,90 @@
+"""Unbiased online recurrent optimisation: the influence as one random outer product.
+
+    M_t ≈ s̃_t θ̃_tᵀ, with the exact M_t as its mean
+    s̃_t = ρ0 J_t s̃_{t-1} + ρ1 ν      θ̃_t = θ̃_{t-1} / ρ0 + νᵀ ∂⁺s_t/∂θ / ρ1
+
+ν are random signs; ρ0 and ρ1 keep both factors of one size and change no mean.
+
+Source: Tallec & Ollivier (2017), arXiv 1702.05043, algorithm 1.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jaxrnn.cell import Cell, Layer
+from jaxrnn.numerics import global_norm
+from jaxrnn.online.record import Online, by_row, sum_rows, zeros_by_row
+from jaxrnn.step import emit, pack, transition, unpack
+
+
+class RankOne(NamedTuple):
+    """The state, the key of the next signs, s̃ [..., N] and θ̃, leaves [..., *leaf]."""
+
+    state: Any
+    key: Array
+    of_state: Array
+    of_params: Any
+
+
+def uoro(key: Array, cell: Cell | Layer) -> Online:
+    """An unbiased, noisy gradient in the memory of one more gradient a row.
+
+    The step's own share, ∂E_t/∂s_t ∂⁺s_t/∂θ, is taken exactly, and only what came
+    before by s̃ θ̃ᵀ: the same mean as in the source, less noise. Takes any cell and any
+    layer that runs forward in time.
+
+    Args:
+        key: of the random signs of a run.
+    """
+
+    def init(params, state):
+        nothing = jnp.zeros_like(pack(state))
+        return RankOne(state, key, nothing, zeros_by_row(params, state))
+
+    def update(params, memory, x, cotangent):
+        h, after = emit(cell, params, memory.state, x)
+        next_key, k_signs = jax.random.split(memory.key)
+        signs = jax.random.rademacher(k_signs, memory.of_state.shape, x.dtype)
+
+        def of_row(state, of_state, of_params, x, d_h, signs):
+            (_, new), pull = jax.vjp(lambda p, s: emit(cell, p, s, x), params, state)
+            direct, back = pull((d_h, jax.tree.map(jnp.zeros_like, new)))
+            along = jnp.vdot(pack(back), of_state)
+            grads = jax.tree.map(lambda d, m: d + along * m, direct, of_params)
+
+            pushed = _push(cell, params, state, x, of_state)  # J_t s̃_{t-1}
+            at_once, _ = pull((jnp.zeros_like(d_h), unpack(signs, state)))  # νᵀ ∂⁺s/∂θ
+            rho_0 = _balance(global_norm(of_params), global_norm(pushed))
+            rho_1 = _balance(global_norm(at_once), global_norm(signs))
+            rho_0, rho_1 = rho_0.astype(x.dtype), rho_1.astype(x.dtype)
+            of_state = rho_0 * pushed + rho_1 * signs
+            of_params = jax.tree.map(
+                lambda m, d: m / rho_0 + d / rho_1, of_params, at_once
+            )
+            return of_state, of_params, grads
+
+        carried = memory.state, memory.of_state, memory.of_params
+        found = by_row(of_row, x)(*carried, x, cotangent(h), signs)
+        of_state, of_params, grads = found
+        memory = RankOne(after, next_key, of_state, of_params)
+        return memory, sum_rows(grads, params)
+
+    return Online(init, update)
+
+
+def _push(cell, params, state, x, direction):
+    """J v, by forward mode."""
+
+    def one_step(state):
+        return transition(cell, params, state, x, gradient="autodiff")
+
+    return pack(jax.jvp(one_step, (state,), (unpack(direction, state),))[1])
+
+
+def _balance(left: Array, right: Array) -> Array:
+    """√(left / right), and 1 where one of them is zero: any number keeps the mean."""
+    both = (left > 0) & (right > 0)
+    return jnp.where(both, jnp.sqrt(left / jnp.where(both, right, 1)), 1)
