@@ -3,6 +3,7 @@
 from jaxrnn import convert as convert
 from jaxrnn import layers as layers
 from jaxrnn import optim as optim
+from jaxrnn import parallel as parallel
 from jaxrnn import training as training
 from jaxrnn.bptt import BPTT as BPTT
 from jaxrnn.bptt import bptt as bptt
