@@ -74,15 +74,12 @@ def find_states(
     like = jax.tree.map(lambda s: jnp.broadcast_to(s, (len(xs), *s.shape)), state)
     tolerance = method.tolerance
     if tolerance is None:
-        tolerance = 256 * float(jnp.finfo(xs.dtype).eps)
-    direct = matrices_of(cell).probe is not None
-    if direct:
+        tolerance = 64 * float(jnp.finfo(xs.dtype).eps)
+    if matrices_of(cell).probe is not None:
         vectors, residual, count = _direct(cell, params, xs, state, like)
     else:
-        limit = max(1, method.max_iterations or len(xs))
-        vectors, residual, count = _sweeps(
-            cell, limit, tolerance, params, xs, state, like
-        )
+        chosen = method.max_iterations or len(xs), tolerance
+        vectors, residual, count = _sweeps(cell, *chosen, params, xs, state, like)
     converged = residual <= tolerance
     vectors = jnp.where(converged, vectors, jnp.nan)
     states = unpack(vectors, like)
@@ -113,7 +110,8 @@ def _sweeps(cell, limit, tolerance, params, xs, state, like):
 
     def more(carry):
         (_, _, residual), count = carry
-        return (count < limit) & (residual > tolerance)  # NaN stops it
+        going = (residual > tolerance) & (residual < jnp.inf)
+        return going & (count < limit)
 
     def sweep(carry):
         (vectors, after, _), count = carry
@@ -131,8 +129,10 @@ def _sweeps(cell, limit, tolerance, params, xs, state, like):
 
 
 def _residual(after: Array, vectors: Array) -> Array:
+    wrong = jnp.abs(after - vectors)
     size = jnp.maximum(jnp.abs(after).max(), 1)
-    return jnp.abs(after - vectors).max() / size
+    # Looked for by themselves: XLA's maximum of a large array may pass over NaN.
+    return jnp.where(jnp.isfinite(wrong).all(), wrong.max() / size, jnp.inf)
 
 
 def _sound(onward: Array, after: Array) -> Array:
@@ -169,12 +169,14 @@ def _backward(cell, method, residuals, cotangents):
     a = jnp.concatenate([a[1:], jnp.zeros_like(a[:1])])
     direct = pack(direct).at[-1].add(pack(final))
     adjoints = solve(kind, kind.transpose(a), direct, reverse=True)
-    adjoints = unpack(jnp.where(converged, adjoints, jnp.nan), states)
+    adjoints = unpack(adjoints, states)
     # and all parameters' and inputs' gradients from all λ_t, again as one large step
     _, pull = jax.vjp(partial(transition, cell), params, before, xs)
     d_params, d_before, d_xs = pull(adjoints)
     d_state = jax.tree.map(lambda d: d[0], d_before)
-    return d_params, d_xs, d_state, None if probe is None else adjoints
+    d = d_params, d_xs, d_state, None if probe is None else adjoints
+    # By a choice, since XLA may make 0 of NaN times a slope of 0.
+    return jax.tree.map(lambda g: jnp.where(converged, g, jnp.nan), d)
 
 
 solve_run = jax.custom_vjp(find_states, nondiff_argnums=(0, 1))
