@@ -30,7 +30,7 @@ ALL = {**CELLS, **MORE_CELLS}
 LAYERS = {
     "stack": stack(lstm(), elman(), skip="residual"),
     "linear-stack": stack(mingru(), lru()),
-    "bidirectional": bidirectional(gru()),
+    "bidirectional": bidirectional(elman()),
     "noisy": noisy(elman(), inputs=0.2),
 }
 BY_NEWTON = {
@@ -74,7 +74,7 @@ def test_the_scan_of_jacobians_equals_bptt(name, x64):
     assert_alike(*both_gradients(cell, *case_of(cell)), 1e-12)
 
 
-@pytest.mark.parametrize("steps", [0, 1, 2])
+@pytest.mark.parametrize("steps", [0, 1])
 @pytest.mark.parametrize("cell", [lstm(), lru()], ids=["lstm", "lru"])
 def test_a_sequence_of_no_step_or_of_few(cell, steps, x64):
     case = draw(cell, steps=steps, units=4, batch=())
@@ -86,25 +86,37 @@ def test_a_sequence_of_no_step_or_of_few(cell, steps, x64):
     assert end.converged
 
 
+def test_a_batch_of_no_row(x64):
+    case = draw(elman(), batch=(0,))
+    hs, _, end = parallel.unroll(elman(), *case.inputs)
+    assert hs.shape == (5, 0, 3) and end.converged
+
+
 def test_cotangents_of_the_outputs_alone_and_of_the_final_state_alone(x64):
-    case = draw(lstm())
-    for direct, final in ((case.d_states.h, None), (None, case.d_final)):
-        scan, loop = both_gradients(lstm(), *case.inputs, direct, final)
+    case = draw(elman(), steps=3)
+    for direct, final in ((case.d_states.s, None), (None, case.d_final)):
+        scan, loop = both_gradients(elman(), *case.inputs, direct, final)
         assert_alike(scan, loop, 1e-12)
 
 
 def test_a_learned_start_gets_its_gradient(x64):
-    layer = learned_start(gru())
+    layer = learned_start(elman())
     case = case_of(layer)
-    inputs = layer, case.params, case.xs, None, case.d_states
-    scan, loop = parallel.bptt(*inputs), jaxrnn.bptt(*inputs)
-    assert_alike(scan.params, loop.params, 1e-12)
 
-    def error(run, params):
-        return (run(layer, params, case.xs)[0] * case.d_states).sum()
+    @jax.jit
+    def gradients(params):
+        def error(params):
+            hs = parallel.unroll(layer, params, case.xs)[0]
+            return (hs * case.d_states).sum()
 
-    newtons = jax.grad(partial(error, parallel.unroll))(case.params)
-    assert_alike(newtons, loop.params, 1e-10)
+        inputs = layer, params, case.xs, None, case.d_states
+        by_hand = parallel.bptt(*inputs).params, jaxrnn.bptt(*inputs).params
+        return jax.grad(error)(params), *by_hand
+
+    newtons, scan, loop = gradients(case.params)
+    assert np.linalg.norm(loop.start.s) > 0
+    assert_alike(scan, loop, 1e-12)
+    assert_alike(newtons, loop, 1e-10)
 
 
 def broken(how):
@@ -168,16 +180,16 @@ def with_radius(radius: float, case, units: int):
 @pytest.mark.parametrize("name", BY_NEWTON)
 def test_newtons_method_equals_the_loop_and_so_does_its_gradient(name, x64):
     cell = BY_NEWTON[name]
-    case = draw(cell, steps=16, units=4)
+    case = draw(cell, steps=9, units=4)
     ours, (out, end) = gradient(partial(parallel.unroll, cell), case.inputs)
     theirs, (wanted,) = gradient(partial(jaxrnn.unroll, cell), case.inputs)
-    assert end.converged and 1 < end.iterations < 16 and end.residual < 1e-13
+    assert end.converged and 1 < end.iterations < 9 and end.residual < 1e-13
     assert_alike(out, wanted, 1e-10)
     assert_alike(ours, theirs, 1e-10)
 
 
 def test_newtons_method_at_spectral_radius_one_and_a_half(x64):
-    case = with_radius(1.5, draw(elman(), steps=60, units=8), 8)
+    case = with_radius(1.5, draw(elman(), steps=40, units=8), 8)
     ours, (out, end) = gradient(partial(parallel.unroll, elman()), case.inputs)
     theirs, (wanted,) = gradient(partial(jaxrnn.unroll, elman()), case.inputs)
     assert end.converged
@@ -194,7 +206,7 @@ def solve(cell, params, xs, state):
 def test_control_the_diagonal_of_the_jacobians_gives_a_wrong_gradient(x64, monkeypatch):
     # A quasi-Newton method: its iteration converges to the right states, and a backward
     # pass that reuses its Jacobians is wrong.
-    case = draw(gru(), steps=24, units=4)
+    case = draw(gru(), steps=9, units=4)
     theirs, (wanted,) = gradient(partial(jaxrnn.unroll, gru()), case.inputs)
 
     def check():
@@ -229,7 +241,7 @@ def test_where_the_jacobians_explode_the_guard_goes_on(monkeypatch):
     assert np.isnan(hs).all() and np.isnan(final[0]).all()
 
 
-@pytest.mark.parametrize("cell", [elman("relu"), stack(lstm(), mingru())])
+@pytest.mark.parametrize("cell", [elman("relu"), stack(elman(), mingru())])
 def test_what_has_not_converged_is_nan_and_so_is_its_gradient(cell, x64):
     case = draw(cell, steps=12, units=4)
     run = partial(parallel.unroll, cell, max_iterations=1)
@@ -282,10 +294,9 @@ def test_the_derivative_can_be_taken_again(x64):
 # Linear cells -----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["mingru", "lru", "linear-stack"])
-def test_linear_cells_are_scanned_without_newtons_method(name, x64):
-    cell = {**ALL, **LAYERS}[name]
-    case = draw(cell, steps=33, units=4)
+def test_linear_cells_are_scanned_without_newtons_method(x64):
+    cell = LAYERS["linear-stack"]
+    case = draw(cell, steps=17, units=4)
     ours, (out, end) = gradient(partial(parallel.unroll, cell), case.inputs)
     theirs, (wanted,) = gradient(partial(jaxrnn.unroll, cell), case.inputs)
     assert end.converged and end.iterations == 0 and end.residual < 1e-14

@@ -75,8 +75,9 @@ def find_states(
     tolerance = method.tolerance
     if tolerance is None:
         tolerance = 64 * float(jnp.finfo(xs.dtype).eps)
-    if matrices_of(cell).probe is not None:
-        vectors, residual, count = _direct(cell, params, xs, state, like)
+    one = matrices_of(cell).one
+    if one is not None:
+        vectors, residual, count = _direct(cell, one, params, xs, state, like)
     else:
         chosen = method.max_iterations or len(xs), tolerance
         vectors, residual, count = _sweeps(cell, *chosen, params, xs, state, like)
@@ -87,10 +88,10 @@ def find_states(
     return Run(states, final, Newton(count, residual, converged))
 
 
-def _direct(cell, params, xs, state, like):
+def _direct(cell, one, params, xs, state, like):
     """Of a linear cell, one scan: its A_t and b_t wait for no state."""
     kind = matrices_of(cell)
-    a, b = affine(cell, params, like, xs)
+    a, b = affine(cell, one, params, like, xs)
     start = pack(state)
     vectors = solve(kind, a, b.at[0].add(kind.act(a[0], start)))
     before = jnp.concatenate([start[None], vectors])[:-1]
@@ -130,9 +131,9 @@ def _sweeps(cell, limit, tolerance, params, xs, state, like):
 
 def _residual(after: Array, vectors: Array) -> Array:
     wrong = jnp.abs(after - vectors)
-    size = jnp.maximum(jnp.abs(after).max(), 1)
+    size = jnp.abs(after).max(initial=1)
     # Looked for by themselves: XLA's maximum of a large array may pass over NaN.
-    return jnp.where(jnp.isfinite(wrong).all(), wrong.max() / size, jnp.inf)
+    return jnp.where(jnp.isfinite(wrong).all(), wrong.max(initial=0) / size, jnp.inf)
 
 
 def _sound(onward: Array, after: Array) -> Array:
@@ -142,7 +143,7 @@ def _sound(onward: Array, after: Array) -> Array:
     than half of the digits of f_t are lost. The step then moves to f_t alone, which is
     right wherever the state before was.
     """
-    largest = (1 + jnp.abs(after).max()) / jnp.sqrt(jnp.finfo(after.dtype).eps)
+    largest = (1 + jnp.abs(after).max(initial=0)) / jnp.sqrt(jnp.finfo(after.dtype).eps)
     sound = (jnp.abs(onward) <= largest).all(axis=-1, keepdims=True)  # NaN is not
     return lax.cummin(sound.astype(jnp.int32)).astype(bool)
 

@@ -32,14 +32,14 @@ class Matrices(NamedTuple):
     times(A, B) -> AB
     act(A, v) -> Av, v [..., N]
     transpose(A) -> Aᵀ
-    probe(v) -> where A is diagonal, a vector like v of which A's entries are the image;
+    one(v) -> where A is diagonal, the vector like v that A turns into its own entries;
         None for dense ones
     """
 
     times: Callable[[Array, Array], Array]
     act: Callable[[Array, Array], Array]
     transpose: Callable[[Array], Array]
-    probe: Callable[[Array], Array] | None = None
+    one: Callable[[Array], Array] | None = None
 
 
 def _dense_times(a: Array, b: Array) -> Array:
@@ -91,8 +91,9 @@ def jacobians(cell: Cell, params: Params, before: Any, xs: Array) -> Array:
     To the cell, all steps at once are one step of a batch T times as large. A row of a
     dense one is the step's derivative by hand of a unit vector: N of them.
     """
-    if matrices_of(cell).probe is not None:
-        return affine(cell, params, before, xs)[0]
+    one = matrices_of(cell).one
+    if one is not None:
+        return affine(cell, one, params, before, xs)[0]
     _, pull = jax.vjp(lambda s: transition(cell, params, s, xs), before)
     like = pack(before)
     size = like.shape[-1]
@@ -102,19 +103,28 @@ def jacobians(cell: Cell, params: Params, before: Any, xs: Array) -> Array:
     return jnp.moveaxis(pack(rows), 0, -2)
 
 
-def affine(cell: Cell, params: Params, like: Any, xs: Array) -> tuple[Array, Array]:
+def affine(
+    cell: Cell,
+    one: Callable[[Array], Array],
+    params: Params,
+    like: Any,
+    xs: Array,
+) -> tuple[Array, Array]:
     """A_t and b_t [T, ..., N] of a linear cell, read off its gate map.
 
+    The map is A s + b: b is its value at zero, and A's entries its derivative there
+    along a vector of ones.
+
     Args:
+        one: of the cell's `Matrices`.
         like: states, parts [T, ..., H]; only their shapes are read.
     """
-    probe = matrices_of(cell).probe
     zero = jax.tree.map(jnp.zeros_like, like)
     z, r = input_map(params, xs), recurrent_map(params, zero[0])
     b, a = jax.jvp(
         lambda s: cell.gate(params.own, z, r, s)[0],
         (zero,),
-        (jax.tree.map(probe, zero),),
+        (jax.tree.map(one, zero),),
     )
     return pack(a), pack(b)
 
