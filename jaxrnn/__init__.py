@@ -5,6 +5,7 @@ from jaxrnn import gradient_flow as gradient_flow
 from jaxrnn import layers as layers
 from jaxrnn import online as online
 from jaxrnn import optim as optim
+from jaxrnn import parallel as parallel
 from jaxrnn import training as training
 from jaxrnn.bptt import BPTT as BPTT
 from jaxrnn.bptt import bptt as bptt

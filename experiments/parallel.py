@@ -1,0 +1,155 @@
+"""What running parallel in time costs and gains on this machine, against the loop.
+
+    python -m experiments.parallel
+
+For each cell and size, interleaved in one process on the same float32 data: the forward
+pass by the loop (`jaxrnn.unroll`) and parallel in time (`parallel.unroll`: Newton's
+method, or for minGRU and the LRU a direct scan), and the gradient of Σ w·h with respect
+to parameters, inputs and start: by the loop (`jaxrnn.bptt`), by the loop forward and
+the scan of Jacobians backward (`parallel.bptt`), and parallel both ways. Printed: the
+medians, in parentheses how many times as fast as the loop each is, Newton's sweeps, and
+the largest difference from the loop, of the outputs and of a gradient's leaf relative
+to its norm. Weights are as drawn by `init`. Takes about two minutes, mostly compiling.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tyro
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+import jaxrnn
+from experiments.timing import compile_program, interleave
+from jaxrnn import elman, lru, lstm, mingru, parallel
+
+Sizes = tuple[tuple[int, int, int], ...]
+
+CELLS = {"elman": elman(), "lstm": lstm(), "mingru": mingru(), "lru": lru()}
+LINEAR = ("mingru", "lru")
+
+
+@dataclass(frozen=True)
+class Config:
+    cells: tuple[str, ...] = tuple(CELLS)
+    """Cells to time, by their names in the table."""
+    newton: Sizes = ((100, 1, 4), (1000, 1, 4), (10_000, 1, 4), (1000, 1, 16))
+    """T, B and H of the cells that Newton's method solves."""
+    linear: Sizes = ((1000, 1, 64), (10_000, 1, 64))
+    """T, B and H of minGRU and the LRU."""
+    seconds: float = 0.5
+    """How long the programs of one row run in turn, five rounds at least."""
+
+
+class Row(NamedTuple):
+    """One cell and size: median seconds by program, Newton's end, differences."""
+
+    cell: str
+    size: tuple[int, int, int]
+    seconds: dict[str, float]
+    iterations: int
+    converged: bool
+    outputs_differ: float
+    gradients_differ: float
+
+
+def draw(cell, steps, batch, units):
+    """Parameters, inputs, start, and the weights w of the outputs."""
+    k_params, k_xs, k_w = jax.random.split(jax.random.key(0), 3)
+    params = cell.init(k_params, units, units)
+    xs = jax.random.normal(k_xs, (steps, batch, units))
+    weights = jax.random.normal(k_w, (steps, batch, units))
+    return params, xs, cell.initial_state(params, (batch,)), weights
+
+
+def programs(cell):
+    """The five functions of (params, xs, state, w), by name."""
+
+    def newton_gradient(params, xs, state, weights):
+        def error(*inputs):
+            return (weights * parallel.unroll(cell, *inputs)[0]).sum()
+
+        return jax.grad(error, argnums=(0, 1, 2))(params, xs, state)
+
+    return {
+        "loop": lambda p, xs, s, w: jaxrnn.unroll(cell, p, xs, s),
+        "parallel": lambda p, xs, s, w: parallel.unroll(cell, p, xs, s),
+        "loop gradient": lambda *inputs: jaxrnn.bptt(cell, *inputs)[:3],
+        "scan gradient": lambda *inputs: parallel.bptt(cell, *inputs)[:3],
+        "parallel gradient": newton_gradient,
+    }
+
+
+def largest_difference(ours, theirs) -> float:
+    """The largest ‖ours - theirs‖ / ‖theirs‖ of a leaf."""
+    pairs = zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True)
+    gaps = [
+        jnp.linalg.norm(a - b) / jnp.maximum(jnp.linalg.norm(b), 1e-30)
+        for a, b in pairs
+        if b.size
+    ]
+    return float(jnp.stack(gaps).max())
+
+
+def compare(name: str, size: tuple[int, int, int], seconds: float) -> Row:
+    """Run one row of the table."""
+    arguments = draw(CELLS[name], *size)
+    compiled = {
+        label: compile_program(f, *arguments)
+        for label, f in programs(CELLS[name]).items()
+    }
+    out = {label: program.run() for label, program in compiled.items()}
+    newton = out["parallel"][2]
+    return Row(
+        name,
+        size,
+        {k: float(np.median(t)) for k, t in interleave(compiled, seconds).items()},
+        int(newton.iterations),
+        bool(newton.converged),
+        float(jnp.abs(out["parallel"][0] - out["loop"][0]).max()),
+        max(
+            largest_difference(out[f"{kind} gradient"], out["loop gradient"])
+            for kind in ("scan", "parallel")
+        ),
+    )
+
+
+def cells_of(row: Row) -> list[str]:
+    """A row as it is printed."""
+    times = []
+    for label, seconds in row.seconds.items():
+        loop = row.seconds["loop gradient" if "gradient" in label else "loop"]
+        faster = "" if label.startswith("loop") else f" ({loop / seconds:.2g})"
+        times.append(f"{1000 * seconds:.3g}{faster}")
+    sweeps = f"{row.iterations}" if row.converged else "not converged"
+    gaps = f"{row.outputs_differ:.0e}", f"{row.gradients_differ:.0e}"
+    return [row.cell, " ".join(map(str, row.size)), *times, sweeps, *gaps]
+
+
+def main(config: Config) -> list[Row]:
+    """Print the table, and return its rows."""
+    console = Console()
+    jobs = [
+        (name, size)
+        for name in config.cells
+        for size in (config.linear if name in LINEAR else config.newton)
+    ]
+    rows = [
+        compare(*job, config.seconds) for job in track(jobs, "timing", console=console)
+    ]
+    table = Table(title="milliseconds, and times as fast as the loop")
+    labels = [label.replace(" ", "\n") for label in rows[0].seconds]
+    for column in ("cell", "T B H", *labels, "sweeps", "Δ h", "Δ gradient"):
+        table.add_column(column)
+    for row in rows:
+        table.add_row(*cells_of(row))
+    console.print(table)
+    return rows
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Config, description=__doc__))
