@@ -77,7 +77,7 @@ def draw_explosion(path: Path, found: Explosion) -> None:
         errors.plot(at, found.errors[name], color=color, lw=1, label=name)
     norms.set(yscale="log", ylabel="global norm of the gradient")
     norms.set_title(
-        "tanh network, ρ = 1.3 at first, plain gradient descent: "
+        "IRNN on the adding problem, plain gradient descent: "
         "the same seed, data and rate"
     )
     errors.axhline(1 / 6, color="0.5", lw=0.8)
@@ -102,8 +102,12 @@ def draw_cliff(path: Path, found: Cliff) -> None:
     figure.colorbar(mesh, ax=axes, label="error (σ(x₅₀) - 0.7)²")
     low, high = (np.array([a[0], a[-1]]) for a in (found.w, found.b))
     ends = {
-        f"-0.25 g, ‖g‖ = {found.norm:.1f}": (found.free, "#D55E00", "-"),
-        "-0.25 g clipped at norm 1": (found.held, "#56B4E9", "-"),
+        f"-0.1 g, ‖g‖ = {found.norm:,.0f}: it ends far outside": (
+            found.free,
+            "#D55E00",
+            "-",
+        ),
+        "-0.1 g clipped at norm 1": (found.held, "#56B4E9", "-"),
     }
     for name, (end, color, style) in ends.items():
         axes.plot(
@@ -198,6 +202,9 @@ def draw_agreement(path: Path, found: Mapping[str, Any]) -> None:
         axes.grid(axis="y", lw=0.4, alpha=0.5)
         axes.spines[["top", "right"]].set_visible(False)
     _outside(axes, title="against")
-    figure.suptitle("The gradient by hand against every other (grey line: eps)")
+    figure.suptitle(
+        "The gradient by hand against every other "
+        "(grey line: eps; at the left edge: equal to the bit)"
+    )
     figure.savefig(path, dpi=130)
     plt.close(figure)

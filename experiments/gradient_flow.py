@@ -2,7 +2,7 @@
 
     python -m experiments.gradient_flow
 
-At H = 128 and 100 steps, for Elman networks of several spectral radii, IRNN, LSTM and
+At H = 128, for Elman networks of several spectral radii, IRNN, LSTM and
 GRU: what every lag contributes to the last step's gradient, at initialisation and after
 training on the adding problem, with fitted rates and horizons; the gradient's norm over
 training with and without clipping, and the cliff in the error of a single unit; what
@@ -40,14 +40,16 @@ class Config:
     """Networks to follow, by the names in the figures."""
     units: int = 128
     """H."""
-    steps: int = 100
+    steps: int = 60
     """T, over which lags are followed and networks trained."""
     rows: int = 16
     """B, sequences of a batch."""
-    updates: int = 600
+    updates: int = 800
     """Of training; 0 leaves the trained networks out."""
-    explosion_updates: int = 600
+    explosion_updates: int = 1000
     """Of plain gradient descent with and without clipping."""
+    reach: int = 200
+    """T, for rates and exponents at initialisation."""
     seed: int = 0
 
 
@@ -136,7 +138,7 @@ def main(config: Config) -> dict[str, Any]:
         study("cliff", flow_studies.cliff, flow_figures.draw_cliff)
         study(
             "exponents",
-            lambda: flow_studies.exponents(units, steps=2 * config.steps, seed=seed),
+            lambda: flow_studies.exponents(units, steps=config.reach, seed=seed),
             flow_figures.draw_exponents,
         )
         study(
@@ -158,7 +160,7 @@ def reaches(config: Config) -> dict[tuple[str, float], flow_studies.Reach]:
         f"tanh, ρ = {r}, normal W_s": Model(elman(), r, True) for r in (0.9, 1.0, 1.1)
     }
     models |= {"LSTM, forget bias 1": Model(lstm())}
-    size = {"steps": 2 * config.steps, "rows": 8, "seed": config.seed}
+    size = {"steps": config.reach, "rows": 8, "seed": config.seed}
     return {
         (name, drive): flow_studies.reach(model, config.units, drive, **size)
         for name, model in models.items()

@@ -68,7 +68,7 @@ def bptt(
     check_flag("reverse", reverse)
     marks = make_marks(xs, lengths, resets)
     if isinstance(cell, Cell):
-        cotangents = _per_part(cotangents, xs, state)
+        cotangents = per_part(cotangents, xs, state)
     if final is None:
         final = jax.tree.map(jnp.zeros_like, state)
     check_alike("final", final, state)
@@ -103,10 +103,10 @@ def _bptt(layer, options, params, xs, marks, state, restart, noise, cotangents, 
     deltas = map_params(deltas_of, params)
     adjoints = jax.tree.map(lambda s: jnp.zeros((len(xs), *s.shape), s.dtype), state)
     (outputs, _), pull = jax.vjp(from_inputs, params, xs, state, deltas, adjoints)
-    return BPTT(*pull((_filled(cotangents, outputs), final)))
+    return BPTT(*pull((filled(cotangents, outputs), final)))
 
 
-def _per_part(cotangents: Any, xs: Array, state: Any) -> Any:
+def per_part(cotangents: Any, xs: Array, state: Any) -> Any:
     """A cell's cotangents as a state whose parts are arrays [T, ..., H] or None."""
     if not isinstance(cotangents, tuple):
         cotangents = (cotangents, *[None] * (len(state) - 1))
@@ -122,7 +122,7 @@ def _per_part(cotangents: Any, xs: Array, state: Any) -> Any:
     return type(state)(*cotangents)
 
 
-def _filled(cotangents: Any, outputs: Any) -> Any:
+def filled(cotangents: Any, outputs: Any) -> Any:
     """The cotangents, with zeros for those left out."""
 
     def fill(given, out):

@@ -6,11 +6,12 @@
     adjoint      ⟨λ, J v⟩ = ⟨Jᵀ λ, v⟩, J v by forward AD and Jᵀ λ by hand
 
 The last three take random directions v in one leaf at a time, so that an error in a
-small leaf is not hidden by a large one, and the cost does not grow with the leaf.
+small leaf is not hidden by a large one, and the cost does not grow with the leaf. A
+network's gradient is compared with other derivations as well: `jaxrnn.derivations`.
 """
 
-import math
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -19,79 +20,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from jaxrnn.derivations import further
+from jaxrnn.gradreport import GradientReport, compare
 from jaxrnn.network import Network
 
 _DIRECTIONS = 8
-_TOLERANCES = {
-    "reverse": 1e-10,
-    "forward": 1e-10,
-    "differences": 1e-6,
-    "adjoint": 1e-10,
-}
-
-
-class Comparison(NamedTuple):
-    """One leaf of the manual gradient against one reference.
-
-    relative_error: ‖manual - reference‖ / ‖reference‖
-    cosine, norm_ratio: of manual to reference
-    ulps: the largest error, in units in the last place of the reference's largest
-        element
-    tolerance: the relative error that passes
-    """
-
-    leaf: str
-    against: str
-    relative_error: float
-    cosine: float
-    norm_ratio: float
-    ulps: float
-    tolerance: float
-
-    @property
-    def ok(self) -> bool:
-        """Whether the relative error is within tolerance; NaN is not."""
-        return self.relative_error <= self.tolerance
-
-
-class GradientReport(NamedTuple):
-    """Every comparison; `print` it for a table, `assert_close` to raise."""
-
-    dtype: str
-    comparisons: tuple[Comparison, ...]
-
-    @property
-    def ok(self) -> bool:
-        """Whether every comparison is within its tolerance."""
-        return all(c.ok for c in self.comparisons)
-
-    @property
-    def worst(self) -> Comparison:
-        """The comparison with the largest relative error for its tolerance."""
-        return max(
-            self.comparisons,
-            key=lambda c: np.nan_to_num(c.relative_error / c.tolerance, nan=np.inf),
-        )
-
-    def assert_close(self) -> None:
-        """Raise AssertionError with the table unless every comparison passes."""
-        if not self.ok:
-            raise AssertionError(f"the manual gradient is wrong\n{self}")
-
-    def __str__(self) -> str:
-        width = max(len("leaf"), *(len(c.leaf) for c in self.comparisons))
-        lines = [
-            f"manual gradient, {self.dtype}",
-            f"{'leaf':{width}}  {'against':11}  {'rel. error':>10}  {'cosine':>9}  "
-            f"{'norm ratio':>10}  {'ulps':>8}",
-        ]
-        for c in self.comparisons:
-            lines.append(
-                f"{c.leaf:{width}}  {c.against:11}  {c.relative_error:10.1e}  "
-                f"{c.cosine:9.6f}  {c.norm_ratio:10.7f}  {c.ulps:8.3g}  "
-                f"{'ok' if c.ok else f'WRONG (> {c.tolerance:.0e})'}"
-            )
-        return "\n".join(lines)
 
 
 def check_gradients(
@@ -105,14 +38,16 @@ def check_gradients(
 
     Args:
         f_or_network: a `Network`, whose `gradients(params, *batch)` is checked against
-            its `error`; or a function `f(params, *batch, gradient=...) -> E` that hands
-            `gradient` to `unroll`.
+            its `error`, by the ways of `jaxrnn.derivations`, and step by step; or a
+            function `f(params, *batch, gradient=...) -> E` that hands `gradient` to
+            `unroll`.
         batch: what follows params there; floating arrays are cast to `dtype`.
         dtype: what the gradients are computed in, float64 by default (with x64 on for
             this call alone). The differences are always in float64.
         seed: of the random directions.
     Returns: a `GradientReport`, one row per leaf and reference. Tolerances: 1e-10, and
-             1e-6 for differences; in another dtype a rounding budget of 1e3 eps.
+             1e-6 for differences; in another dtype a rounding budget of 1e3 eps. The
+             truncated gradient is shown and not judged.
     Raises:  TypeError for anything else than a Network or a callable; ValueError for
              another dtype than float32 or float64, if the error is not a finite scalar,
              or if it does not change with params at all.
@@ -130,7 +65,16 @@ def check_gradients(
     with jax.enable_x64(True):
         params, batch = _cast((params, batch), dtype)
         wide_error = _paths(f_or_network, _cast(batch, jnp.float64)).error
-        return _report(_paths(f_or_network, batch), wide_error, params, seed)
+        report = _report(_paths(f_or_network, batch), wide_error, params, seed)
+        if not isinstance(f_or_network, Network):
+            return report
+        comparisons, steps, left_out = further(f_or_network, params, batch)
+        return replace(
+            report,
+            comparisons=report.comparisons + comparisons,
+            steps=steps,
+            left_out=left_out,
+        )
 
 
 class _Paths(NamedTuple):
@@ -205,13 +149,13 @@ def _report(
             found["forward"].append(forward(v))
             found["differences"].append(differences(v))
             found["adjoint"].append(_inner(adjoint, push(v)))
-        compare = partial(_compare, name, leaf.dtype)
+        row = partial(compare, name, leaf.dtype)
         rows.append(
-            compare("reverse", jax.tree.leaves(manual)[i], jax.tree.leaves(reverse)[i])
+            row("reverse", jax.tree.leaves(manual)[i], jax.tree.leaves(reverse)[i])
         )
         for against, reference in found.items():
             ours = by_pull if against == "adjoint" else by_hand
-            rows.append(compare(against, np.array(ours), np.array(reference)))
+            rows.append(row(against, np.array(ours), np.array(reference)))
     return GradientReport(str(leaves[0][1].dtype), tuple(rows))
 
 
@@ -269,22 +213,3 @@ def _inner(a: Any, b: Any) -> float:
         return np.vdot(np.asarray(a, np.float64), np.asarray(b, np.float64))
 
     return float(sum(jax.tree.leaves(jax.tree.map(inner, a, b))))
-
-
-def _compare(leaf: str, dtype: Any, against: str, ours: Any, theirs: Any) -> Comparison:
-    ours, theirs = (np.asarray(a, np.float64).ravel() for a in (ours, theirs))
-    error, norm, ours_norm = (
-        float(np.linalg.norm(a)) for a in (ours - theirs, theirs, ours)
-    )
-    eps = float(jnp.finfo(dtype).eps)
-    spacing = float(np.spacing(np.abs(theirs).max(initial=0).astype(dtype)))
-    same = error == 0  # two zero gradients agree
-    return Comparison(
-        leaf,
-        against,
-        0.0 if same else error / norm if norm else math.inf,
-        1.0 if same else float(ours @ theirs) / (ours_norm * norm or math.nan),
-        1.0 if same else ours_norm / (norm or math.nan),
-        float(np.abs(ours - theirs).max(initial=0)) / spacing,
-        max(_TOLERANCES[against], 1e3 * eps if eps > 1e-15 else 0),
-    )

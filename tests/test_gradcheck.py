@@ -1,5 +1,7 @@
 """The gradient check passes right gradients and catches every planted error."""
 
+import dataclasses
+import json
 import math
 
 import jax
@@ -8,11 +10,23 @@ import numpy as np
 import pytest
 from jax import lax
 
-from jaxrnn import check_gradients, elman, gru, lstm, mingru, network, unroll
+from jaxrnn import (
+    bidirectional,
+    check_gradients,
+    derivations,
+    elman,
+    gru,
+    lstm,
+    mingru,
+    network,
+    unroll,
+)
 from jaxrnn.cells import ElmanState
-from jaxrnn.gradcheck import Comparison, GradientReport, _compare
+from jaxrnn.gradreport import Comparison, GradientReport
+from jaxrnn.gradreport import compare as _compare
 
 REFERENCES = ["reverse", "forward", "differences", "adjoint"]
+FURTHER = ["rtrl", "scan", "truncated 3"]  # of a network, three steps long
 
 
 pytestmark = pytest.mark.usefixtures("compile_fast")
@@ -70,14 +84,21 @@ def test_right_networks_pass_on_every_leaf_against_every_reference(cell):
     bias = ["cell.b_s"] if cell is gru() else []
     leaves = ["cell.w_x", "cell.w_s", "cell.b", *bias, "readout.w_y", "readout.b_y"]
     rows = [(c.leaf, c.against) for c in report.comparisons]
-    assert rows == [(leaf, against) for leaf in leaves for against in REFERENCES]
+    assert rows == [
+        *((leaf, against) for leaf in leaves for against in REFERENCES),
+        *((leaf, against) for against in FURTHER for leaf in leaves[:-2]),
+    ]
     for c in report.comparisons:
         assert c.relative_error < (1e-6 if c.against == "differences" else 1e-13)
         assert c.cosine == pytest.approx(1) and c.norm_ratio == pytest.approx(1)
     table = str(report).splitlines()
-    assert len(table) == 2 + len(rows)  # a title and a head
-    for line, row in zip(table[2:], rows, strict=True):
-        assert line.split()[:2] == list(row) and line.endswith("ok")
+    assert len(table) == 3 + len(rows)  # a title, a head, the worst of the steps
+    for line, row in zip(table[2:-1], rows, strict=True):
+        assert " ".join(line.split()[: 1 + len(row[1].split())]) == " ".join(row)
+        assert line.endswith("shown" if row[1] == "truncated 3" else "ok")
+    assert [c.leaf for c in report.steps] == ["xs[0]", "xs[1]", "xs[2]"]
+    assert all(c.relative_error < 1e-13 for c in report.steps)
+    assert table[-1].endswith("ok, the worst of 3 steps")
 
 
 def test_a_leaf_without_elements_has_no_row():
@@ -182,8 +203,11 @@ def test_planted_error_in_a_cell_is_caught(name):
         report.assert_close()
     assert str(report) in str(caught.value) and "WRONG" in str(report)
     wrong = {c.leaf for c in report.comparisons if not c.ok}
-    # Every reference sees it, and the readout, which is right, is not blamed.
-    assert {c.against for c in report.comparisons if not c.ok} == set(REFERENCES)
+    # Every reference sees it, and the readout, which is right, is not blamed. The scan
+    # stands on the same derivative by hand.
+    seen = {c.against for c in report.comparisons if not c.ok}
+    assert seen - {"scan"} == {*REFERENCES, "rtrl"}
+    assert not all(c.ok for c in report.steps)
     assert wrong <= {"cell.w_x", "cell.w_s", "cell.b", "cell.b_s"}
     if name == "reset left out":
         assert "cell.b_s" in wrong
@@ -243,6 +267,43 @@ def test_flipped_and_absent_gradients_show_in_cosine_and_norm_ratio():
             if cosine is not None:
                 assert c.cosine == pytest.approx(cosine)
         assert not report.ok and "WRONG" in str(report)
+
+
+def test_truncation_is_shown_and_not_judged_and_what_is_too_large_is_said():
+    net = network(lstm())
+    xs, targets = np.random.default_rng(0).standard_normal((2, 12, 2, 2))
+    report = check_gradients(net, draw_params(net), xs, targets)
+    report.assert_close()
+    shown = [c for c in report.comparisons if c.against == "truncated 10"]
+    assert all(c.relative_error > 1e-4 and c.ok for c in shown) and len(shown) == 3
+    assert report.left_out == ()
+    small, large = derivations._LARGEST, 1e3
+    derivations._LARGEST = large
+    try:
+        report = check_gradients(net, draw_params(net), xs, targets)
+    finally:
+        derivations._LARGEST = small
+    assert [why.split(":")[0] for why in report.left_out] == ["rtrl"]
+    assert "left out: rtrl: it would hold" in str(report)
+
+
+def test_a_layer_with_a_backward_direction_says_what_it_has_not():
+    net = network(bidirectional(elman()))
+    xs, targets = np.random.default_rng(0).standard_normal((2, 3, 2, 2))
+    report = check_gradients(net, draw_params(net), xs, targets)
+    report.assert_close()
+    assert [why.split(":")[0] for why in report.left_out] == ["rtrl", "truncated 3"]
+    assert "scan" in {c.against for c in report.comparisons}
+
+
+def test_a_report_goes_to_json_and_a_dataclass():
+    report = check(elman())
+    read = json.loads(report.to_json())
+    assert read["ok"] is True and read["dtype"] == "float64"
+    assert read["comparisons"][0] == dataclasses.asdict(report.comparisons[0])
+    shown = next(c for c in read["comparisons"] if c["against"] == "truncated 3")
+    assert shown["tolerance"] is None  # inf is no JSON
+    assert len(read["steps"]) == 3
 
 
 # One comparison ------------------------------------------------------------------

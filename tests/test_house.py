@@ -78,7 +78,9 @@ FLOORS = {
     "parallel.bptt": 10,
     "parallel.unroll": 10,
     "parallel": 11,
-    "gradcheck": 11,
+    "gradreport": 0,
+    "derivations": 12,
+    "gradcheck": 13,
     "optim": 12,
     "training": 13,
     "": 20,  # jaxrnn/__init__.py

@@ -23,12 +23,19 @@ class Influence(NamedTuple):
     of_params: Any
 
 
-def rtrl(cell: Cell | Layer) -> Online:
+def rtrl(cell: Cell | Layer, *, gradient: str = "manual") -> Online:
     """The exact gradient, equal to BPTT's, by influences of every parameter.
 
     Both factors, J_t and ∂⁺s_t/∂θ, come row by row from one pull-back by hand of the N
     unit vectors. Takes any cell and any layer that runs forward in time.
+
+    Args:
+        gradient: of a step, "manual" or "autodiff", JAX's own, which shares nothing
+            with the derivation by hand.
+    Raises:  ValueError for another gradient.
     """
+    if gradient not in ("manual", "autodiff"):
+        raise ValueError(f"gradient: expected 'manual' or 'autodiff', got {gradient!r}")
 
     def init(params, state):
         size = pack(state).shape[-1]
@@ -39,7 +46,9 @@ def rtrl(cell: Cell | Layer) -> Online:
         h, after = emit(cell, params, memory.state, x)
 
         def of_row(state, influence, x, d_h):
-            (_, new), pull = jax.vjp(lambda p, s: emit(cell, p, s, x), params, state)
+            (_, new), pull = jax.vjp(
+                lambda p, s: emit(cell, p, s, x, gradient=gradient), params, state
+            )
             nothing = jax.tree.map(jnp.zeros_like, new)
             direct, back = pull((d_h, nothing))
             # through the state before, which M_{t-1} knows, and at once

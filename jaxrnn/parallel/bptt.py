@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxrnn.bptt import _filled, _per_part
+from jaxrnn.bptt import filled, per_part
 from jaxrnn.cell import Cell, Layer
 from jaxrnn.checks import check_alike
 from jaxrnn.parallel.run import run_layer, start_from
@@ -61,7 +61,7 @@ def bptt(
     learned = state is None
     xs, state, _ = check_run(cell, params, xs, state, None, None)
     if isinstance(cell, Cell):
-        cotangents = _per_part(cotangents, xs, state)
+        cotangents = per_part(cotangents, xs, state)
     if final is None:
         final = jax.tree.map(jnp.zeros_like, state)
     check_alike("final", final, state)
@@ -81,4 +81,4 @@ def _bptt(layer, params, xs, state, cotangents, final):
 
     probes = jax.tree.map(lambda s: jnp.zeros((len(xs), *s.shape), s.dtype), state)
     (outputs, _), pull = jax.vjp(from_inputs, params, xs, state, probes)
-    return ParallelBPTT(*pull((_filled(cotangents, outputs), final)))
+    return ParallelBPTT(*pull((filled(cotangents, outputs), final)))

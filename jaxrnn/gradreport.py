@@ -1,0 +1,139 @@
+"""What a check of gradients found: numbers, a table, JSON."""
+
+import json
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+TOLERANCES = {
+    "reverse": 1e-10,
+    "forward": 1e-10,
+    "differences": 1e-6,
+    "adjoint": 1e-10,
+    "rtrl": 1e-10,
+    "scan": 1e-10,
+}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One leaf of the manual gradient against one reference.
+
+    relative_error: ‖manual - reference‖ / ‖reference‖
+    cosine, norm_ratio: of manual to reference
+    ulps: the largest error, in units in the last place of the reference's largest
+        element
+    tolerance: the relative error that passes; inf where none is asked for
+    """
+
+    leaf: str
+    against: str
+    relative_error: float
+    cosine: float
+    norm_ratio: float
+    ulps: float
+    tolerance: float
+
+    @property
+    def ok(self) -> bool:
+        """Whether the relative error is within tolerance; NaN is not."""
+        return self.relative_error <= self.tolerance
+
+
+@dataclass(frozen=True)
+class GradientReport:
+    """Every comparison; `print` it for a table, `assert_close` to raise.
+
+    comparisons: a row for each leaf and reference.
+    steps: of ∂E/∂x_t, a row for each time step, against reverse differentiation.
+    left_out: references that were not computed, and why.
+    """
+
+    dtype: str
+    comparisons: tuple[Comparison, ...]
+    steps: tuple[Comparison, ...] = ()
+    left_out: tuple[str, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        """Whether every comparison is within its tolerance."""
+        return all(c.ok for c in self.comparisons + self.steps)
+
+    @property
+    def worst(self) -> Comparison:
+        """The comparison with the largest relative error for its tolerance."""
+        return max(self.comparisons + self.steps, key=_excess)
+
+    def assert_close(self) -> None:
+        """Raise AssertionError with the table unless every comparison passes."""
+        if not self.ok:
+            raise AssertionError(f"the manual gradient is wrong\n{self}")
+
+    def to_json(self) -> str:
+        """Everything, as JSON; null for what is no finite number."""
+
+        def finite(value):
+            if isinstance(value, dict):
+                return {k: finite(v) for k, v in value.items()}
+            if isinstance(value, list | tuple):
+                return [finite(v) for v in value]
+            no_number = isinstance(value, float) and not math.isfinite(value)
+            return None if no_number else value
+
+        return json.dumps(finite({"ok": self.ok} | asdict(self)), allow_nan=False)
+
+    def __str__(self) -> str:
+        shown = self.comparisons
+        if self.steps:
+            shown += (max(self.steps, key=_excess),)
+        width = max(len("leaf"), *(len(c.leaf) for c in shown))
+        kind = max(len("differences"), *(len(c.against) for c in shown))
+        lines = [
+            f"manual gradient, {self.dtype}",
+            f"{'leaf':{width}}  {'against':{kind}}  {'rel. error':>10}  "
+            f"{'cosine':>9}  {'norm ratio':>10}  {'ulps':>8}",
+        ]
+        for c in shown:
+            lines.append(
+                f"{c.leaf:{width}}  {c.against:{kind}}  {c.relative_error:10.1e}  "
+                f"{c.cosine:9.6f}  {c.norm_ratio:10.7f}  {c.ulps:8.3g}  {_verdict(c)}"
+            )
+        if self.steps:
+            lines[-1] += f", the worst of {len(self.steps)} steps"
+        return "\n".join([*lines, *(f"left out: {why}" for why in self.left_out)])
+
+
+def _excess(c: Comparison) -> float:
+    """The relative error for its tolerance."""
+    if math.isinf(c.tolerance):
+        return 0.0
+    return float(np.nan_to_num(c.relative_error / c.tolerance, nan=np.inf))
+
+
+def _verdict(c: Comparison) -> str:
+    if math.isinf(c.tolerance):
+        return "shown"
+    return "ok" if c.ok else f"WRONG (> {c.tolerance:.0e})"
+
+
+def compare(leaf: str, dtype: Any, against: str, ours: Any, theirs: Any) -> Comparison:
+    """A row; a reference that `TOLERANCES` does not have is shown and not judged."""
+    ours, theirs = (np.asarray(a, np.float64).ravel() for a in (ours, theirs))
+    error, norm, ours_norm = (
+        float(np.linalg.norm(a)) for a in (ours - theirs, theirs, ours)
+    )
+    eps = float(jnp.finfo(dtype).eps)
+    spacing = float(np.spacing(np.abs(theirs).max(initial=0).astype(dtype)))
+    same = error == 0  # two zero gradients agree
+    return Comparison(
+        leaf,
+        against,
+        0.0 if same else error / norm if norm else math.inf,
+        1.0 if same else float(ours @ theirs) / (ours_norm * norm or math.nan),
+        1.0 if same else ours_norm / (norm or math.nan),
+        float(np.abs(ours - theirs).max(initial=0)) / spacing,
+        max(TOLERANCES.get(against, math.inf), 1e3 * eps if eps > 1e-15 else 0),
+    )
