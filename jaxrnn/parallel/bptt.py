@@ -50,10 +50,10 @@ def bptt(
     Cost:    O(T B N³) work in O(log T) dependent rounds, where the loop has O(T B N²)
              in T. The forward pass is the loop's. Measured on two CPU cores
              (`experiments.parallel`, float32, B = 1; forward and backward together):
-             at best 1.2 times as fast as the loop, for an LSTM of 4 units and T of
-             1000, and for the LRU of 64 and T of 10,000; 2 to 7 times slower for Elman.
-             By its arithmetic it wants a wide accelerator, a long sequence and a small
-             N; there it has not been measured here.
+             at best 1.3 times as fast as the loop, for an LSTM of 4 units and T of
+             1000; even for minGRU and the LRU of 64; slower by 1.6 to 7 times for
+             Elman, and by 3 for an LSTM of 16. By its arithmetic it wants a wide
+             accelerator, a long sequence and a small N; none was measured.
     Source:  Wang, Bai & Pekhimenko (2020), "BPPSA: Scaling back-propagation by parallel
              scan algorithm", MLSys, §3; Blelloch (1990), §1.4.
     Edge:    T = 0 gives zero gradients but ∂E/∂state, which is `final`.

@@ -13,7 +13,7 @@ The derivative is exact at the root (implicit function theorem): the same recurr
 transposed and run backward over the true Jacobians, gives every λ_t.
 
 Source: Lim, Zhu, Selfridge & Kasim (2024), "Parallelizing non-linear sequential models
-over the sequence length", arXiv 2309.12252, §3.1; the backward scan: Wang, Bai &
+over the sequence length", arXiv 2309.12252, §3; the backward scan: Wang, Bai &
 Pekhimenko (2020), "BPPSA", MLSys, §3.
 """
 

@@ -54,15 +54,14 @@ def unroll(
     Memory:  O(T B N²), N the numbers in one cell's state; O(T B N) for a linear cell.
     Cost:    a sweep is O(T B N³) work in O(log T) dependent rounds, where the loop has
              O(T B N²) in T. Measured on two CPU cores (`experiments.parallel`, float32,
-             B = 1): slower than the loop at every size tried, by 2 to 80 times for
-             Elman and LSTM of 4 or 16 units and T up to 10,000 (4 to 5 sweeps), by 1.5
-             to 4 times for minGRU and the LRU of 64. By its arithmetic it wants a wide
-             accelerator, a long sequence and a small N, a linear cell above all, and
-             dynamics that forget: where they are chaotic the sweeps grow with T. There
-             it has not been measured here. Products in reduced precision (TF32) keep
-             Newton's method from its tolerance: run under
-             `jax.default_matmul_precision("highest")`.
-    Source:  Lim, Zhu, Selfridge & Kasim (2024), arXiv 2309.12252, §3.1 (DEER); linear:
+             B = 1, 4 to 5 sweeps): slower than the loop at every size tried, forward by
+             6 to 60 times for Elman and 2 to 25 for an LSTM of 4 or 16 units and T of
+             100 to 10,000, by 1.5 to 6 for minGRU and the LRU of 64. By its arithmetic
+             it wants a wide accelerator, a long sequence and a small N, a linear cell
+             above all, and dynamics that forget: where they are chaotic the sweeps grow
+             towards T. None was measured. Products in reduced precision (TF32) may keep
+             it from its tolerance: run under `jax.default_matmul_precision("highest")`.
+    Source:  Lim, Zhu, Selfridge & Kasim (2024), arXiv 2309.12252, §3 (DEER); linear:
              Blelloch (1990), "Prefix sums and their applications", §1.4; Martin & Cundy
              (2018), arXiv 1709.04057.
     Edge:    T = 0 gives empty outputs, the initial state and zero gradients.
