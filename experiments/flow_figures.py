@@ -152,9 +152,8 @@ def draw_exponents(path: Path, found: Mapping[str, list[Exponents]]) -> None:
     figure, axes = plt.subplots(figsize=(9, 5.5), layout="constrained")
     colors = ("#0072B2", "#56B4E9", "#E69F00", "#009E73", "#CC79A7")
     markers = ("o", "s", "^", "D", "v")
-    for (name, points), color, marker in zip(
-        found.items(), colors, markers, strict=True
-    ):
+    for i, (name, points) in enumerate(found.items()):
+        color, marker = colors[i], markers[i]
         x = [p.exponent for p in points]
         y = [np.log(p.rate) for p in points]
         axes.plot(x, y, marker, color=color, mec="k", mew=0.5, ms=8, label=name)

@@ -37,6 +37,7 @@ class Profile(NamedTuple):
     high: float
     horizon: int
     error: float  # on the task
+    bias: Any  # [L], relative error of BPTT truncated at K = 1..L
 
 
 class Reach(NamedTuple):
@@ -49,30 +50,25 @@ class Reach(NamedTuple):
     exponent: float
 
 
-def profile(model: Model, params: Any, batch: Any) -> tuple[Profile, Any]:
+def profile(model: Model, params: Any, batch: Any) -> Profile:
     """Contributions by lag to ∂E_T/∂W_s, and the bias of truncated BPTT for every K."""
     xs, targets, weights = batch
     error, d_hs = network(model.cell).cotangents(params, xs, targets, weights=weights)
     start = model.cell.initial_state(params.cell, xs.shape[1:-1])
     final = type(start)(d_hs[-1], *map(jnp.zeros_like, start[1:]))
-    lags = gradient_flow.lag_norms(model.cell, params.cell, xs, start, final=final)
-    bias = gradient_flow.truncation_bias(
-        model.cell, params.cell, xs, start, final=final
-    )
-    return _profile(lags, float(error)), bias.relative_error
-
-
-def _profile(lags: gradient_flow.LagNorms, error: float) -> Profile:
+    of = model.cell, params.cell, xs, start
+    lags = gradient_flow.lag_norms(*of, final=final)
+    bias = gradient_flow.truncation_bias(*of, final=final)
     fit = gradient_flow.decay_rate(lags.adjoints, skip=5)
-    horizon = gradient_flow.effective_horizon(lags.params.w_s, SHARE)
     return Profile(
         np.asarray(lags.params.w_s),
         np.asarray(lags.adjoints),
         float(fit.rate),
         float(fit.low),
         float(fit.high),
-        int(horizon),
-        error,
+        int(gradient_flow.effective_horizon(lags.params.w_s, SHARE)),
+        float(error),
+        np.asarray(bias.relative_error),
     )
 
 
@@ -166,9 +162,10 @@ def cliff(points: int = 400, threshold: float = 1.0, rate: float = 0.1) -> Cliff
     grid = jnp.stack(jnp.meshgrid(w, b), axis=-1).astype(jnp.float32)
     over = jax.jit(jax.vmap(jax.vmap(jax.value_and_grad(error))))
     errors, slopes = over(grid)
-    # on the wall: where the gradient is largest
-    sizes = jnp.linalg.norm(slopes, axis=-1)
-    i, j = np.unravel_index(np.argmax(sizes), sizes.shape)
+    # on the wall: where the gradient is largest, in the middle third
+    sizes = np.linalg.norm(slopes, axis=-1)
+    middle = np.abs(w - w.mean()) < (w[-1] - w[0]) / 6
+    i, j = np.unravel_index(np.argmax(sizes * middle), sizes.shape)
     point, slope = np.asarray(grid[i, j]), np.asarray(slopes[i, j])
     clip = optim.clip_by_global_norm(threshold)
     held, _ = clip.update(slope, clip.init(slope))
@@ -195,26 +192,29 @@ class Exponents(NamedTuple):
     rate: float
 
 
-def exponents(units: int, *, steps: int, seed: int) -> dict[str, list[Exponents]]:
-    """Elman networks over ρ and drives, LSTMs over forget biases, GRUs over drives."""
-    families: dict[str, list[tuple[Model, float]]] = {
-        "tanh": [
-            (Model(elman(), rho), d) for rho in (0.6, 0.9, 1.1, 1.3) for d in (0.1, 1.0)
-        ],
-        "tanh, normal W_s": [
-            (Model(elman(), rho, True), d) for rho in (0.9, 1.3, 1.8) for d in (0.1, 1)
-        ],
-        "relu": [
-            (Model(elman("relu"), rho), d) for rho in (0.9, 1.2) for d in (0.1, 1)
-        ],
-        "LSTM": [(Model(lstm(bias)), d) for bias in (0.0, 1, 3) for d in (0.1, 1)],
-        "GRU": [(Model(gru()), d) for d in (0.1, 0.5, 1, 2)],
-    }
+# Elman networks over ρ and drives, LSTMs over forget biases, GRUs over drives.
+FAMILIES: dict[str, list[tuple[Model, float]]] = {
+    "tanh": [
+        (Model(elman(), rho), d) for rho in (0.6, 0.9, 1.1, 1.3) for d in (0.1, 1.0)
+    ],
+    "tanh, normal W_s": [
+        (Model(elman(), rho, True), d) for rho in (0.9, 1.3, 1.8) for d in (0.1, 1)
+    ],
+    "relu": [(Model(elman("relu"), rho), d) for rho in (0.9, 1.2) for d in (0.1, 1)],
+    "LSTM": [(Model(lstm(bias)), d) for bias in (0.0, 1, 3) for d in (0.1, 1)],
+    "GRU": [(Model(gru()), d) for d in (0.1, 0.5, 1, 2)],
+}
+
+
+def exponents(
+    families: tuple[str, ...], units: int, *, steps: int, seed: int
+) -> dict[str, list[Exponents]]:
+    """At initialisation, of each family of networks."""
     found = {}
-    for name, members in families.items():
+    for name in families:
         measured = [
             reach(model, units, drive, steps=steps, rows=4, seed=seed)
-            for model, drive in members
+            for model, drive in FAMILIES[name]
         ]
         found[name] = [Exponents(m.exponent, m.rate) for m in measured]
     return found

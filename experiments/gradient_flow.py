@@ -27,6 +27,8 @@ from experiments import flow_figures, flow_studies
 from experiments.flow_models import MODELS, Model, adding_problem, init, train
 from jaxrnn import elman, gru, lstm, network, optim
 
+STUDIES = ("lags", "remedies", "explosion", "cliff", "exponents", "agreement")
+STUDIES += ("reach", "cost")
 FIGURES = Path(__file__).parent.parent / "figures"
 
 
@@ -46,10 +48,14 @@ class Config:
     """B, sequences of a batch."""
     updates: int = 800
     """Of training; 0 leaves the trained networks out."""
-    explosion_updates: int = 1000
+    explosion_updates: int = 400
     """Of plain gradient descent with and without clipping."""
     reach: int = 200
     """T, for rates and exponents at initialisation."""
+    study: tuple[str, ...] = STUDIES
+    """What to measure; lags comes with the truncation's figure."""
+    families: tuple[str, ...] = tuple(flow_studies.FAMILIES)
+    """Networks whose decay is held against their exponent."""
     seed: int = 0
 
 
@@ -68,14 +74,18 @@ def trained(config: Config, model: Model, params: Any, every: Any) -> Any:
     )[0]
 
 
-def follow(config: Config, progress: Progress) -> tuple[Any, Any, Any]:
-    """Profiles and biases by time and model, and the networks at the end."""
+def batch_of(config: Config) -> Any:
+    """What the networks are looked at on."""
+    key = jax.random.key(config.seed + 2)
+    return adding_problem(key, config.steps, config.rows)
+
+
+def follow(config: Config, progress: Progress, networks: dict[str, Any]) -> Any:
+    """Profiles by time and model; leaves the networks at the end in `networks`."""
     profiles: dict[str, Any] = {"at initialisation": {}}
     if config.updates:
         profiles[f"after {config.updates} updates"] = {}
-    biases = {when: {} for when in profiles}
-    batch = adding_problem(jax.random.key(config.seed + 2), config.steps, config.rows)
-    networks = {}
+    batch = batch_of(config)
     for name in config.model:
         model, key = MODELS[name], jax.random.key(config.seed)
         start = network(model.cell).init(key, 2, config.units, 1)
@@ -88,10 +98,16 @@ def follow(config: Config, progress: Progress) -> tuple[Any, Any, Any]:
                     progress.update(task, completed=done)
 
                 params = trained(config, model, params, every)
-            found = flow_studies.profile(model, params, batch)
-            profiles[when][name], biases[when][name] = found
+            profiles[when][name] = flow_studies.profile(model, params, batch)
         networks[name] = params
-    return profiles, biases, (networks, batch)
+    return profiles
+
+
+def _of_each(profiles: Any, f: Callable[[Any], Any]) -> Any:
+    return {
+        when: {name: f(p) for name, p in of_models.items()}
+        for when, of_models in profiles.items()
+    }
 
 
 def table(title: str, columns: Iterable[str], rows: Iterable[Iterable[str]]) -> Table:
@@ -112,33 +128,41 @@ def main(config: Config) -> dict[str, Any]:
     with Progress(
         *Progress.get_default_columns(), MofNCompleteColumn(), console=console
     ) as progress:
-        whole = progress.add_task("studies", total=7)
+        whole = progress.add_task("studies", total=len(config.study))
 
         def study(name: str, measure: Callable[[], Any], draw: Any = None) -> None:
+            if name not in config.study:
+                return
             progress.update(whole, description=f"studies: {name}")
             found[name] = measure()
             if draw is not None:
                 draw(config.out / f"gradient_flow_{name}.png", found[name])
             progress.advance(whole)
 
-        profiles, biases, (networks, batch) = follow(config, progress)
-        found |= {"lags": profiles, "truncation": biases}
-        flow_figures.draw_lags(config.out / "gradient_flow_lags.png", profiles)
-        flow_figures.draw_truncation(
-            config.out / "gradient_flow_truncation.png", biases
-        )
         units, seed = config.units, config.seed
+        networks: dict[str, Any] = {}
+        study(
+            "lags", lambda: follow(config, progress, networks), flow_figures.draw_lags
+        )
+        if "lags" in found:
+            biases = _of_each(found["lags"], lambda p: p.bias)
+            flow_figures.draw_truncation(
+                config.out / "gradient_flow_truncation.png", biases
+            )
+            study("remedies", lambda: remedies(config, networks))
         study(
             "explosion",
             lambda: flow_studies.explode(
-                units, config.explosion_updates, 1, 0.05, seed
+                units, config.explosion_updates, 1, 0.005, seed
             ),
             flow_figures.draw_explosion,
         )
         study("cliff", flow_studies.cliff, flow_figures.draw_cliff)
         study(
             "exponents",
-            lambda: flow_studies.exponents(units, steps=config.reach, seed=seed),
+            lambda: flow_studies.exponents(
+                config.families, units, steps=config.reach, seed=seed
+            ),
             flow_figures.draw_exponents,
         )
         study(
@@ -147,7 +171,6 @@ def main(config: Config) -> dict[str, Any]:
             flow_figures.draw_agreement,
         )
         study("reach", lambda: reaches(config))
-        study("remedies", lambda: remedies(config, networks, batch))
         study("cost", lambda: costs(config))
     report(console, config, found)
     return found
@@ -168,7 +191,9 @@ def reaches(config: Config) -> dict[tuple[str, float], flow_studies.Reach]:
     }
 
 
-def remedies(config: Config, networks: Any, batch: Any) -> dict[str, Any]:
+def remedies(config: Config, networks: dict[str, Any]) -> dict[str, Any]:
+    """Of two networks after training."""
+    batch = batch_of(config)
     return {
         name: flow_studies.remedies(networks[name], batch, MODELS[name].cell)
         for name in ("tanh, ρ = 1.1", "LSTM")
@@ -183,63 +208,47 @@ def costs(config: Config) -> dict[str, dict[str, float]]:
 
 
 def report(console: Console, config: Config, found: dict[str, Any]) -> None:
-    console.print(
-        table(
-            "contributions to ∂E_T/∂W_s in the adding problem",
-            ("", "network", "error", "rate", "95 %", "steps above 1 %"),
-            (
-                (
-                    when,
-                    name,
-                    f"{p.error:.4f}",
-                    f"{p.rate:.3f}",
-                    f"{p.low:.3f}-{p.high:.3f}",
-                    str(p.horizon),
-                )
-                for when, of_models in found["lags"].items()
-                for name, p in of_models.items()
-            ),
-        ),
-        table(
-            f"at initialisation, H = {config.units}, inputs N(0, drive²)",
-            ("network", "drive", "rate", "95 %", "steps above 1 %", "exponent"),
-            (
-                (
-                    name,
-                    f"{drive:g}",
-                    f"{r.rate:.3f}",
-                    f"{r.low:.3f}-{r.high:.3f}",
-                    str(r.horizon),
-                    f"{r.exponent:.3f}",
-                )
-                for (name, drive), r in found["reach"].items()
-            ),
-        ),
-        table(
-            "what is done to a gradient, and its angle to the true one",
-            ("network", "", "angle", "length", "rel. error"),
-            (
-                (
-                    name,
-                    what,
-                    f"{_degrees(a.cosine):.1f}°",
-                    f"{float(a.norm_ratio):.3f}",
-                    f"{float(a.relative_error):.3f}",
-                )
-                for name, of_ways in found["remedies"].items()
-                for what, a in of_ways.items()
-            ),
-        ),
-        table(
-            "time, over one ordinary backward pass",
-            ("cell", *next(iter(found["cost"].values()))),
-            (
-                (name, *(f"{r:.1f}" for r in c.values()))
-                for name, c in found["cost"].items()
-            ),
-        ),
-    )
+    """The tables of what was measured."""
+    if "lags" in found:
+        columns = ("", "network", "error", "rate", "95 %", "steps above 1 %")
+        rows = (
+            (when, name, f"{p.error:.4f}", *_rate(p))
+            for when, of_models in found["lags"].items()
+            for name, p in of_models.items()
+        )
+        title = "contributions to ∂E_T/∂W_s in the adding problem"
+        console.print(table(title, columns, rows))
+    if "reach" in found:
+        columns = ("network", "drive", "rate", "95 %", "steps above 1 %", "exponent")
+        rows = (
+            (name, f"{drive:g}", *_rate(r), f"{r.exponent:.3f}")
+            for (name, drive), r in found["reach"].items()
+        )
+        title = f"at initialisation, H = {config.units}, inputs N(0, drive²)"
+        console.print(table(title, columns, rows))
+    if "remedies" in found:
+        rows = (
+            (name, what, f"{_degrees(a.cosine):.1f}°", f"{a.norm_ratio:.3f}",
+             f"{a.relative_error:.3f}")
+            for name, of_ways in found["remedies"].items()
+            for what, a in of_ways.items()
+        )  # fmt: skip
+        columns = ("network", "", "angle", "length", "rel. error")
+        title = "what is done to a gradient, and its angle to the true one"
+        console.print(table(title, columns, rows))
+    if "cost" in found:
+        columns = ("cell", *next(iter(found["cost"].values())))
+        rows = (
+            (name, *(f"{r:.1f}" for r in c.values()))
+            for name, c in found["cost"].items()
+        )
+        title = "time, over one ordinary backward pass"
+        console.print(table(title, columns, rows))
     console.print(f"figures: {config.out}/gradient_flow_*.png")
+
+
+def _rate(p: Any) -> tuple[str, ...]:
+    return f"{p.rate:.3f}", f"{p.low:.3f}-{p.high:.3f}", str(p.horizon)
 
 
 def _degrees(cosine: Any) -> float:

@@ -5,6 +5,7 @@ import json
 import math
 import shutil
 from collections import Counter, defaultdict
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from experiments import agreement, char_lm, char_model
+from experiments import agreement, char_lm, char_model, flow_studies, gradient_flow
 from experiments.text import Corpus, ngram_bits, read_corpus, streams, window, windows
 
 TINY = {"hidden": 8, "steps": 6, "batch": 4, "window": 10, "sample": 30}
@@ -171,6 +172,56 @@ def test_a_sample_is_drawn_from_the_model():
     shares = np.bincount(drawn, minlength=3) / 4000
     # three standard deviations of a share of 0.7 in 4000: 0.022
     np.testing.assert_allclose(shares, [0.7, 0.2, 0.1], atol=0.022)
+
+
+FLOW = gradient_flow.Config(
+    model=("tanh, ρ = 0.9",),
+    units=8,
+    steps=12,
+    rows=2,
+    updates=3,
+    explosion_updates=3,
+    reach=20,
+    families=("tanh",),
+)
+
+
+def test_gradient_flow_follows_the_lags(tmp_path, capsys):
+    found = gradient_flow.main(replace(FLOW, out=tmp_path, study=("lags",)))
+    drawn = {path.name: path.stat().st_size for path in tmp_path.glob("*.png")}
+    assert set(drawn) == {f"gradient_flow_{n}.png" for n in ("lags", "truncation")}
+    assert min(drawn.values()) > 10_000
+    first = found["lags"]["at initialisation"]["tanh, ρ = 0.9"]
+    assert first.norms.shape == (12,) and 0 < first.rate < 0.9
+    assert 0 < first.horizon < 12
+    bias = found["lags"]["after 3 updates"]["tanh, ρ = 0.9"].bias
+    assert bias[0] > 0.1 and bias[-1] < 1e-6
+    assert "contributions to" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_gradient_flow_measures_and_draws_all(tmp_path):
+    config = replace(FLOW, out=tmp_path, model=("tanh, ρ = 0.9", "LSTM"))
+    found = gradient_flow.main(config)
+    assert len(list(tmp_path.glob("*.png"))) == 6
+    assert set(found) == set(gradient_flow.STUDIES)
+    without = found["reach"]["tanh, ρ = 0.9", 0.0]
+    assert without.rate == pytest.approx(0.9, abs=0.02)  # linear, about: ρ itself
+    assert without.exponent == pytest.approx(math.log(without.rate), abs=0.05)
+    assert max(e for _, _, e in found["agreement"]["float64"]) < 1e-6
+    angles = found["remedies"]["LSTM"]
+    assert angles["global norm, clipped to half"].cosine == pytest.approx(1, abs=1e-6)
+
+
+def test_the_cliff_is_where_the_paper_has_it():
+    # Pascanu et al. (2013), figure 6: at w = 5 the wall is between b = -2.7 and -2.5
+    found = flow_studies.cliff(points=60)
+    column = np.abs(found.w - 5.0).argmin()
+    jump = np.abs(np.diff(found.error[:, column])).argmax()
+    assert -2.7 < found.b[jump] < -2.5
+    assert found.norm > 100
+    moved = np.linalg.norm(found.held - found.point)
+    assert moved == pytest.approx(0.1, rel=1e-4)  # the rate, times a norm of 1
 
 
 def test_agreement_reports_the_largest_error_of_each_dtype():

@@ -243,6 +243,20 @@ def test_zoneout_keeps_whole_units_in_a_run_with_noise_and_shares_without(x64):
         assert_alike(final, state, 1e-12)
 
 
+def test_one_step_of_a_layer_is_a_run_of_one_step(x64):
+    layer = stack(noisy(lstm(), zoneout=0.2), gru(), skip="input")
+    case = case_of(layer)
+    state = case.state
+    for t in range(T):
+        state = step(layer, case.params, state, jnp.asarray(case.xs[t]))
+    assert_alike(state, unroll(layer, *case.inputs)[1], 1e-12)
+    both = case_of(bidirectional(gru()))
+    with pytest.raises(ValueError, match="cell: expected one that runs forward"):
+        step(bidirectional(gru()), both.params, both.state, jnp.asarray(both.xs[0]))
+    with pytest.raises((TypeError, ValueError), match="state"):
+        step(layer, case.params, case.state[0], jnp.asarray(case.xs[0]))
+
+
 def test_masks_are_one_for_all_steps(x64):
     layer = noisy(gru(), inputs=0.4, state=0.4, weights=0.4)
     case = case_of(layer)
