@@ -11,7 +11,7 @@ README = (Path(__file__).parents[1] / "README.md").read_text()
 
 
 def test_the_examples_run_and_the_firsts_two_gradients_agree(capsys):
-    example, deeper = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    example, deeper, flow = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
     assert len([line for line in example.splitlines() if line]) <= 20
     names = {}
     # A reader has JAX's default settings.
@@ -29,6 +29,9 @@ def test_the_examples_run_and_the_firsts_two_gradients_agree(capsys):
     past = np.arange(100)[:, None] >= np.array(names["lengths"])
     hs = np.asarray(names["hs"])
     assert not hs[past].any() and hs[~past].any(-1).all()
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        exec(compile(flow, "README.md", "exec"), names)
+    assert names["lags"].adjoints.shape == (100,)
 
 
 def test_the_two_commands_stand_on_one_line_each():
