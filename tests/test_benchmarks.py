@@ -99,6 +99,7 @@ def test_a_sweeps_exponent_is_its_slope():
     )
 
 
+@pytest.mark.slow
 def test_studies_write_their_rows_tables_and_figure(tmp_path, monkeypatch):
     small = Size(9, 2, 3, 4)
     monkeypatch.setattr(benchmark_studies, "MIDDLE", small)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from experiments import conversion
-from experiments.conversion import compare, differences, sample_for
+from experiments.conversion import compare, differences, largest, sample_for
 from experiments.conversion_peers import LIBRARIES, other
 from experiments.conversion_sides import KINDS, Sizes
 from jaxrnn import gru, unroll
@@ -67,6 +67,10 @@ def test_outputs_and_gradients_in_float64_and_without_a_bias(library, kind):
         bias = made(library, kind, False, dtype) is None
         network = network_or_skip(library, kind, bias, dtype)
         found = compare(network, STEPS, ROWS, lengths=False)
+    if library == "onnx":  # its gradient is central differences
+        outputs, gradients = largest(found)
+        assert outputs < LIMITS[dtype] and gradients < 1e-8, found
+        return
     assert max(found.values()) < LIMITS[dtype], found
 
 
@@ -91,6 +95,8 @@ def test_control_two_gates_swapped_are_found(library, kind):
 
 @pytest.mark.parametrize("bias", [True, False], ids=["bias", "no-bias"])
 def test_weights_come_back(library, kind, bias):
+    if library == "onnx":
+        pytest.skip("it has files of its own")
     network = network_or_skip(library, kind, bias)
     params = network.read(network.weights)[1]
     back = network.write(params)

@@ -331,7 +331,9 @@ def test_every_state_of_every_layer_on_request(x64):
 # With the rest of the library -----------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["deep", "learned", "zoneout"])
+@pytest.mark.parametrize(
+    "name", [pytest.param("deep", marks=pytest.mark.slow), "learned", "zoneout"]
+)
 def test_networks_and_check_gradients_take_layers(name):
     net = network(LAYERS[name], "softmax_cross_entropy")
     params = net.init(jax.random.key(0), D, H, 5)

@@ -179,22 +179,28 @@ def _add(trees: list[Any], last: Any) -> Any:
 def _keeps_to_units(cell: Cell) -> bool:
     """Whether unit j of the gate map reads unit j alone: tried on a few units."""
     units = 4  # even, which some cells want
-    with jax.ensure_compile_time_eval():
+
+    @jax.jit
+    def slopes():
         params = cell.init(jax.random.key(0), 2, units)
-        state = cell.initial_state(params)
-        wide = params.w_x.shape[1], params.w_s.shape[1]
-        if any(part.shape != (units,) for part in state) or wide[1] % units:
-            return False
-        if any(a.ndim != 1 for a in jax.tree.leaves(params.own)):
-            return False
-        keys = jax.random.split(jax.random.key(1), 2 + len(state))
+        keys = jax.random.split(jax.random.key(1), 3)
         draw = partial(jax.random.normal, dtype=params.w_x.dtype)
-        z, r = (draw(k, (n,)) for k, n in zip(keys, wide, strict=False))
-        state = type(state)(*(draw(k, (units,)) for k in keys[2:]))
-        slopes = jax.jacfwd(
-            lambda own, z, r, s: cell.gate(own, z, r, s)[0], argnums=(0, 1, 2, 3)
-        )(params.own, z, r, state)
-    for block in map(np.asarray, jax.tree.leaves(slopes)):
+        z, r = (draw(k, w.shape[1:]) for k, w in zip(keys, params[:2], strict=False))
+        start = cell.initial_state(params)
+        state = jax.tree.map(lambda s: s + draw(keys[2], s.shape), start)
+
+        def gate(*args):
+            return cell.gate(*args)[0]
+
+        return params, start, jax.jacfwd(gate, (0, 1, 2, 3))(params.own, z, r, state)
+
+    with jax.ensure_compile_time_eval():
+        params, start, blocks = slopes()
+    if any(part.shape != (units,) for part in start) or params.w_s.shape[1] % units:
+        return False
+    if any(a.ndim != 1 for a in jax.tree.leaves(params.own)):
+        return False
+    for block in map(np.asarray, jax.tree.leaves(blocks)):
         others = ~np.tile(np.eye(units, dtype=bool), block.shape[1] // units)
         if np.any(block[others] != 0):
             return False
