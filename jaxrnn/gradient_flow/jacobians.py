@@ -147,7 +147,8 @@ def _log_singular_values_of_product(factors: Array) -> Array:
 
     def triangular(factors):
         def one(q, factor):
-            return jnp.linalg.qr(factor @ q)
+            q, r = jnp.linalg.qr(factor @ q)
+            return q, r
 
         start = jnp.eye(factors.shape[-1], dtype=factors.dtype)
         return lax.scan(one, start, factors)[1]
