@@ -2,6 +2,7 @@
 
 from functools import reduce
 from importlib.util import find_spec
+from operator import attrgetter
 from typing import Any
 
 import jax
@@ -13,6 +14,7 @@ from experiments.contenders import Size
 from experiments.peers import jax_peers
 from experiments.timing import Program, compile_program, interleave
 from jaxrnn.convert import to_torch
+from jaxrnn.gradcheck import relative_errors
 
 STACK = jaxrnn.stack(*[jaxrnn.lstm()] * 3)
 SIZES = (Size(100, 32, 64, 128), Size(1000, 16, 32, 64))
@@ -68,12 +70,9 @@ def _programs(size: Size) -> dict[str, Program]:
 
 def _distance(found: Any, wanted: Any) -> float:
     """The largest relative error of a matrix."""
-    pairs = [
-        (getattr(f, name), getattr(w, name))
-        for f, w in zip(found, wanted, strict=True)
-        for name in ("w_x", "w_s")
-    ]
-    return max(float(jnp.linalg.norm(f - w) / jnp.linalg.norm(w)) for f, w in pairs)
+    of = attrgetter("w_x", "w_s")
+    matrices = ([of(layer) for layer in layers] for layers in (found, wanted))
+    return max(relative_errors(*matrices).values())
 
 
 def _torch(size: Size, params: Any, xs: Any, w: Any) -> Program:

@@ -94,8 +94,8 @@ def sample(model: Model, params: Any, key: jax.Array, length: int) -> jax.Array:
 
     def draw_one(carry, key):
         state, symbol = carry
-        state = jaxrnn.step(model.cell, params.cell, state, model.encode(symbol))
-        symbol = jax.random.categorical(key, jaxrnn.readout(params.readout, state[0]))
+        state, h = jaxrnn.step(model.cell, params.cell, state, model.encode(symbol))
+        symbol = jax.random.categorical(key, jaxrnn.readout(params.readout, h))
         return (state, symbol), symbol
 
     start = (model.cell.initial_state(params.cell), jnp.zeros((), jnp.int32))

@@ -4,6 +4,7 @@ The error is E = Σ w·h over a random w; the gradient is with respect to every 
 """
 
 from collections.abc import Callable
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import jax
@@ -15,6 +16,7 @@ from jax.sharding import Mesh, PartitionSpec
 import jaxrnn
 from experiments.peers import Peer, jax_peers
 from experiments.timing import Program, compile_program
+from jaxrnn.gradcheck import relative_errors
 
 CELLS = {"elman": jaxrnn.elman, "lstm": jaxrnn.lstm, "gru": jaxrnn.gru}
 
@@ -128,8 +130,5 @@ def gradient_error(problem: Problem, peer: Peer, wanted: jaxrnn.Params) -> float
 
 def largest_error(found: Any, wanted: Any) -> float:
     """The largest relative error of a weight matrix or of `b`."""
-    pairs = [
-        (np.asarray(getattr(found, n), np.float64), getattr(wanted, n))
-        for n in ("w_x", "w_s", "b")
-    ]
-    return max(float(np.linalg.norm(f - w) / np.linalg.norm(w)) for f, w in pairs)
+    of = attrgetter("w_x", "w_s", "b")
+    return max(relative_errors(of(found), of(wanted)).values())

@@ -14,8 +14,9 @@ import jax.numpy as jnp
 import optax
 from jax import Array, lax
 
-from jaxrnn.numerics import global_norm as global_norm
-from jaxrnn.numerics import sum_dtype, widen
+from jaxrnn._core.checks import check_positive
+from jaxrnn._core.numerics import global_norm as global_norm
+from jaxrnn._core.numerics import sum_dtype, widen
 
 
 class ClipState(NamedTuple):
@@ -106,8 +107,7 @@ def accumulate(
              runs the optimiser at every step on a mean rounded to the gradients' dtype;
              here the mean stays in float32 and the optimiser runs once a window.
     """
-    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
-        raise ValueError(f"steps: expected a positive integer, got {steps!r}")
+    check_positive("steps", steps)
     optimizer = optax.with_extra_args_support(optimizer)
 
     def init(params):

@@ -10,7 +10,7 @@ import optax
 from jax import Array, lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from jaxrnn.numerics import sum_dtype, widen
+from jaxrnn._core.numerics import sum_dtype, widen
 
 
 class TrainState(NamedTuple):

@@ -10,6 +10,7 @@ from jax import Array
 
 from jaxrnn import (
     Cell,
+    State,
     custom_cell,
     elman,
     gru,
@@ -20,7 +21,6 @@ from jaxrnn import (
     mgu,
     mingru,
 )
-from jaxrnn.cell import State
 
 
 def two_gates(own, z, r, state_prev):
@@ -55,7 +55,7 @@ def peephole_gate(own, z, r, state_prev):
 
 
 def with_peepholes() -> Cell:
-    plain = custom_cell(peephole_gate, gates=4, state=PeepholeState)
+    plain = custom_cell(peephole_gate, gates=4, state=PeepholeState, independent=True)
 
     def init(key, input_size, hidden_size, *, bias=True, dtype=jnp.float32):
         params = plain.init(key, input_size, hidden_size, bias=bias, dtype=dtype)
@@ -73,7 +73,7 @@ CELLS = {
     "elman-sin": elman(jnp.sin),
     "lstm": lstm(),
     "gru": gru(),
-    "custom": custom_cell(two_gates, gates=2),
+    "custom": custom_cell(two_gates, gates=2, independent=True),
     "peephole": with_peepholes(),
 }
 PARTS = {name: 2 if name in ("lstm", "peephole") else 1 for name in CELLS}

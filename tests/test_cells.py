@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from table import CELLS, PARTS, assert_alike, draw, each_cell, relative_errors
 
-from jaxrnn import Params, bptt, custom_cell, elman, gru, lstm, unroll
-from jaxrnn.cell import State
+from jaxrnn import Params, State, bptt, custom_cell, elman, gru, lstm, unroll
 
 pytestmark = pytest.mark.usefixtures("compile_fast")
 
@@ -163,7 +162,7 @@ def gate_derivatives(cell, own, z, r, state_prev, adjoint):
 def test_the_hand_derived_pullback_equals_the_gates_vjp(name, x64):
     ours, theirs = jax.jit(partial(gate_derivatives, CELLS[name]))(*one_step(name))
     if name.startswith("elman"):  # its state acts through r alone: no gradient at all
-        assert not ours[2].s.any() and not theirs[2].s.any()
+        assert not ours[2].h.any() and not theirs[2].h.any()
     assert_alike(ours, theirs, 1e-13)
 
 
@@ -228,7 +227,11 @@ def test_custom_cells_default_state_has_one_part():
         (lambda key: elman("swish"), ValueError, "activation: expected one of"),
         (lambda key: elman("swish"), ValueError, "got 'swish'"),
         (lambda key: elman().init(key, 0, 3), ValueError, "input_size"),
-        (lambda key: elman().init(key, 2, -1), ValueError, "got 2 and -1"),
+        (
+            lambda key: elman().init(key, 2, -1),
+            ValueError,
+            "hidden_size: expected a positive integer, got -1",
+        ),
         (lambda key: lstm().init(key, 2, 0), ValueError, "hidden_size"),
         (lambda key: gru().init(key, 2, 3, dtype=jnp.int32), TypeError, "got int32"),
         (lambda key: lstm().init(key, 2, 3, dtype=bool), TypeError, "floating dtype"),

@@ -32,7 +32,7 @@ def clip(adjoint, threshold):
 
 def loop(case, d_hs, threshold):
     """An Elman network's, step by step in NumPy."""
-    params, s, states = case.params, case.state.s, []
+    params, s, states = case.params, case.state.h, []
     for t in range(T):
         before, s = s, np.tanh(case.xs[t] @ params.w_x + s @ params.w_s + params.b)
         states.append((before, s))
@@ -51,11 +51,11 @@ def loop(case, d_hs, threshold):
 @pytest.mark.parametrize("threshold", [0.3, 1.5])
 def test_adjoints_are_clipped_row_by_row_on_the_way(threshold):
     case = draw(elman(), steps=T, batch=(B,), inputs=D, units=H)
-    d_hs = case.d_states.s
+    d_hs = case.d_states.h
     d_params, _, d_state = gradients(clipped(elman(), threshold), case, d_hs, "manual")
     wanted, start = loop(case, d_hs, threshold)
     assert_alike(d_params, wanted, 1e-12)
-    np.testing.assert_allclose(d_state.s, start, rtol=1e-12)
+    np.testing.assert_allclose(d_state.h, start, rtol=1e-12)
     with pytest.raises(AssertionError):  # control
         assert_alike(d_params, loop(case, d_hs, 1e3)[0], 1e-2)
 

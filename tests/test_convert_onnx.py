@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jaxrnn import bidirectional, elman, gru, lstm, unroll
-from jaxrnn.cells import ElmanState, GRUState, LSTMState
+from jaxrnn import LSTMState, State, bidirectional, elman, gru, lstm, unroll
 from jaxrnn.convert import from_onnx, to_onnx
 from jaxrnn.layers import Directions, backward_only
 from tests.onnx_oracle import ACTIVATIONS, run_operator
@@ -62,7 +61,7 @@ def convert(op, inputs, **options):
 
 def start_of(op, inputs):
     """The state as the layer has it, from ONNX's [directions, B, H]."""
-    kind = {"RNN": ElmanState, "LSTM": LSTMState, "GRU": GRUState}[op]
+    kind = {"RNN": State, "LSTM": LSTMState, "GRU": State}[op]
 
     parts = [inputs.initial_h, inputs.initial_c][: len(kind._fields)]
     sides = [kind(*(part[d] for part in parts)) for d in range(len(parts[0]))]
@@ -238,7 +237,7 @@ def test_batch_major_data_is_transposed_by_the_caller(x64):
         x=inputs.x.swapaxes(0, 1), initial_h=inputs.initial_h.swapaxes(0, 1)
     )
     y, _ = run_reference("GRU", batch_major, layout=1, **BOTH)
-    starts = (GRUState(batch_major.initial_h[:, d]) for d in (0, 1))
+    starts = (State(batch_major.initial_h[:, d]) for d in (0, 1))
     hs, _ = unroll(layer, params, batch_major.x.swapaxes(0, 1), Directions(*starts))
     wanted = y.transpose(1, 0, 2, 3).reshape(T, ROWS, 2 * H)
     assert_alike(hs, wanted, TOLERANCE)

@@ -11,6 +11,7 @@ import pytest
 from jax import lax
 
 from jaxrnn import (
+    State,
     bidirectional,
     check_gradients,
     derivations,
@@ -21,9 +22,8 @@ from jaxrnn import (
     network,
     unroll,
 )
-from jaxrnn.cells import ElmanState
-from jaxrnn.gradreport import Comparison, GradientReport
-from jaxrnn.gradreport import compare as _compare
+from jaxrnn.gradcheck.report import Comparison, GradientReport
+from jaxrnn.gradcheck.report import compare as _compare
 
 REFERENCES = ["reverse", "forward", "differences", "adjoint"]
 FURTHER = ["rtrl", "scan", "truncated 3"]  # of a network, three steps long
@@ -156,7 +156,7 @@ def without_recurrent_delta(adjoint, slope, d_z, d_r, previous):
 
 
 def without_slope(adjoint, slope, d_z, d_r, previous):
-    return adjoint.s, adjoint.s, previous
+    return adjoint.h, adjoint.h, previous
 
 
 def one_percent_more(adjoint, slope, d_z, d_r, previous):
@@ -221,7 +221,7 @@ def test_gradient_that_does_not_cross_a_step_is_caught():
     cell = elman()
 
     def f(params, xs, *, gradient):
-        state = ElmanState(jnp.zeros(3, xs.dtype))
+        state = State(jnp.zeros(3, xs.dtype))
         total = 0.0
         for x in xs:
             if gradient == "manual":

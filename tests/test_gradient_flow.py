@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from table import assert_alike, draw
 
-from jaxrnn import bptt, custom_cell, elman, gru, lstm, stack, step
-from jaxrnn.cell import State
+from jaxrnn import State, bptt, custom_cell, elman, gru, lstm, stack, step
 from jaxrnn.gradient_flow import (
     alignment,
     decay_rate,
@@ -73,10 +72,10 @@ def contributions(layer, case, d_hs, d_final, lengths, resets):
 def one_step(layer, params, state, x):
     """The step by JAX alone, and what the layer puts out."""
     if layer is not LAYERS["stack"]:
-        after = step(layer, params, state, x)
-        return after[0], after
-    low = step(lstm(), params[0], state[0], x)
-    high = step(gru(), params[1], state[1], low.h)
+        after, output = step(layer, params, state, x)
+        return output, after
+    low, _ = step(lstm(), params[0], state[0], x)
+    high, _ = step(gru(), params[1], state[1], low.h)
     return low.h + high.h, (low, high)
 
 
@@ -436,9 +435,9 @@ def test_the_fixed_points_of_one_tanh_unit_are_the_roots_of_its_equation(x64):
     params = params._replace(w_s=jnp.full((1, 1), 2.0))
     starts = type(elman().initial_state(params))(np.linspace(-1, 1, 21)[:, None])
     found = distinct(fixed_points(elman(), params, np.zeros(1), starts))
-    order = np.argsort(found.states.s[:, 0])
+    order = np.argsort(found.states.h[:, 0])
     root = 0.9575040240772687
-    np.testing.assert_allclose(found.states.s[order, 0], [-root, 0, root], atol=1e-9)
+    np.testing.assert_allclose(found.states.h[order, 0], [-root, 0, root], atol=1e-9)
     slopes = np.array([2 * (1 - root**2), 2, 2 * (1 - root**2)])
     np.testing.assert_allclose(found.eigenvalues[order, 0], slopes, atol=1e-7)
     assert (found.speeds < 1e-18).all()
@@ -484,11 +483,11 @@ def test_omega_and_its_gradient_by_hand_are_those_of_its_formula(x64):
     states = []
     state = case.state
     for t in range(T):
-        state = step(elman(), case.params, state, case.xs[t])
-        states.append(state.s)
+        state, _ = step(elman(), case.params, state, case.xs[t])
+        states.append(state.h)
     slopes = 1 - np.square(np.stack(states))
     value, w_s = jax.value_and_grad(omega)(
-        jnp.asarray(case.params.w_s), slopes, d.adjoints.s
+        jnp.asarray(case.params.w_s), slopes, d.adjoints.h
     )
     np.testing.assert_allclose(found.value, value, rtol=1e-12)
     assert_alike(found.w_s, w_s, 1e-12)

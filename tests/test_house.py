@@ -11,80 +11,26 @@ import jaxrnn
 
 ROOT = Path(jaxrnn.__file__).parent
 
-# Imports run downward only: a module imports from lower floors alone.
-FLOORS = {
-    "numerics": 0,
-    "cell": 0,
-    "checks": 1,
-    "chunks": 2,
-    "marks": 2,
-    "forward": 3,
-    "backward": 4,
-    "run": 5,
-    "bptt": 6,
-    "step": 6,
-    "unroll": 6,
-    "gradient_flow.alignment": 1,
-    "gradient_flow.along": 7,
-    "gradient_flow.decay": 1,
-    "gradient_flow.fixed_points": 8,
-    "gradient_flow.jacobians": 8,
-    "gradient_flow.lags": 8,
-    "gradient_flow.lyapunov": 8,
-    "gradient_flow.nonfinite": 7,
-    "gradient_flow.preservation": 8,
-    "gradient_flow": 9,
-    "layers.noise": 7,
-    "layers.bidirectional": 8,
-    "layers.noisy": 8,
-    "layers.stack": 8,
-    "layers.start": 8,
-    "layers": 9,
-    "cells.activations": 1,
-    "cells.clipped": 1,
-    "cells.layer_norm": 1,
-    "cells.lstm_state": 1,
-    "cells.gru_before": 1,
-    "cells.lru": 1,
-    "cells.mingru": 1,
-    "cells.elman": 2,
-    "cells.gru": 2,
-    "cells.indrnn": 2,
-    "cells.lstm_parts": 2,
-    "cells.mgu": 2,
-    "cells.lstm": 3,
-    "cells": 8,
-    "online.record": 8,
-    "online.local": 9,
-    "online.rtrl": 9,
-    "online.truncated": 9,
-    "online.uoro": 9,
-    "online": 10,
-    "readout": 9,
-    "network": 10,
-    "convert.blocks": 10,
-    "convert.equinox": 11,
-    "convert.flax": 11,
-    "convert.haiku": 11,
-    "convert.keras": 11,
-    "convert.common": 11,
-    "convert.onnx_gates": 12,
-    "convert.onnx": 13,
-    "convert.torch": 12,
-    "convert": 14,
-    "parallel.recurrence": 7,
-    "parallel.newton": 8,
-    "parallel.run": 9,
-    "parallel.bptt": 10,
-    "parallel.unroll": 10,
-    "parallel": 11,
-    "gradreport": 0,
-    "derivations": 12,
-    "gradcheck": 13,
-    "optim": 12,
-    "training": 13,
-    "": 20,  # jaxrnn/__init__.py
-}
+# Imports run downward only: a folder, or a file of the top level, imports from those
+# that stand before it here.
+PLACES = [
+    "cell",
+    "layer",
+    "_core",
+    "cells",
+    "layers",
+    "model",
+    "backprop",
+    "networks",
+    "gradient_flow",
+    "online",
+    "parallel",
+    "gradcheck",
+    "convert",
+    "optim",
+    "training",
+    "",  # jaxrnn/__init__.py
+]
 CORE = {"jax", "jaxlib", "optax", "chex", "numpy"}
 LONGEST_FILE, LONGEST_FUNCTION = 300, 60
 
@@ -95,7 +41,15 @@ def module_name(path: Path) -> str:
 
 
 SOURCES = {module_name(path): path.read_text() for path in sorted(ROOT.rglob("*.py"))}
-each_module = pytest.mark.parametrize("module", SOURCES, ids=lambda m: m or "__init__")
+OUTSIDE = {
+    str(path.relative_to(ROOT.parent)): path.read_text()
+    for folder in ("experiments", "tests")
+    for path in sorted((ROOT.parent / folder).rglob("*.py"))
+}
+
+
+def place_of(module: str) -> str:
+    return module.split(".")[0]
 
 
 def imported(source: str) -> set[str]:
@@ -119,13 +73,19 @@ def neighbours(source: str) -> set[str]:
             # the longest beginning that is a module: jaxrnn.cells.lstm, jaxrnn.cell
             ends = (len(parts) - k for k in range(len(parts) + 1))
             module = (".".join(parts[:end]) for end in ends)
-            found.add(next(m for m in module if m in FLOORS))
+            found.add(next(m for m in module if m in SOURCES))
     return found
 
 
-def too_high(module: str, source: str) -> set[str]:
-    """What the module imports that is not on a lower floor."""
-    return {m for m in neighbours(source) if FLOORS[m] >= FLOORS[module]}
+def too_high(place: str, source: str) -> set[str]:
+    """What is imported from a place that does not stand before this one."""
+    below = PLACES[: PLACES.index(place) + 1]
+    return {m for m in neighbours(source) if place_of(m) not in below}
+
+
+def into_the_core(source: str) -> set[str]:
+    """Imports of the private engine."""
+    return {name for name in imported(source) if name.startswith("jaxrnn._core")}
 
 
 def strangers(source: str) -> set[str]:
@@ -214,17 +174,22 @@ def too_long(source: str) -> list[str]:
     return found
 
 
-def test_every_module_has_a_floor():
-    assert set(SOURCES) == set(FLOORS)
+def wrong_by_module(rule) -> dict:
+    """What the rule finds, module by module; empty where all is well."""
+    found = {module: rule(source) for module, source in SOURCES.items()}
+    return {module: wrong for module, wrong in found.items() if wrong}
 
 
-@each_module
-def test_imports_run_downward_only(module):
-    assert not too_high(module, SOURCES[module])
+def test_every_folder_has_its_place():
+    assert {place_of(module) for module in SOURCES} == set(PLACES)
+
+
+def test_imports_run_downward_only():
+    found = {m: too_high(place_of(m), source) for m, source in SOURCES.items()}
+    assert not {m: wrong for m, wrong in found.items() if wrong}
 
 
 def test_there_is_no_circle():
-    # Follows from the floors; found here without them.
     graph = {module: neighbours(source) for module, source in SOURCES.items()}
     while graph:
         leaves = {m for m, below in graph.items() if not below & set(graph)}
@@ -232,30 +197,39 @@ def test_there_is_no_circle():
         graph = {m: below for m, below in graph.items() if m not in leaves}
 
 
-@each_module
-def test_only_the_core_is_imported_and_nothing_private_of_jax(module):
-    assert not strangers(SOURCES[module])
-    assert "jax._src" not in SOURCES[module]
+def test_nothing_outside_the_package_imports_its_core():
+    found = {path: into_the_core(source) for path, source in OUTSIDE.items()}
+    assert len(found) > 40
+    assert not {path: wrong for path, wrong in found.items() if wrong}
 
 
-@each_module
-def test_no_array_is_made_at_import(module):
-    assert not arrays_at_import(SOURCES[module])
+def test_no_exported_function_is_named_like_a_module():
+    # `import jaxrnn.bptt` gives a module, or fails.
+    top = {place_of(module) for module in SOURCES}
+    functions = {n for n in PUBLIC if inspect.isfunction(getattr(jaxrnn, n))}
+    assert len(functions) > 15
+    assert not functions & top
 
 
-@each_module
-def test_no_signature_has_a_default_key(module):
-    assert not default_keys(SOURCES[module])
+def test_only_the_core_is_imported_and_nothing_private_of_jax():
+    assert not wrong_by_module(strangers)
+    assert not wrong_by_module(lambda source: "jax._src" in source)
 
 
-@each_module
-def test_files_and_functions_are_short(module):
-    assert not too_long(SOURCES[module])
+def test_no_array_is_made_at_import():
+    assert not wrong_by_module(arrays_at_import)
 
 
-@each_module
-def test_every_module_says_what_it_is(module):
-    assert ast.get_docstring(ast.parse(SOURCES[module]))
+def test_no_signature_has_a_default_key():
+    assert not wrong_by_module(default_keys)
+
+
+def test_files_and_functions_are_short():
+    assert not wrong_by_module(too_long)
+
+
+def test_every_module_says_what_it_is():
+    assert not wrong_by_module(lambda source: not ast.get_docstring(ast.parse(source)))
 
 
 PUBLIC = sorted(name for name in vars(jaxrnn) if not name.startswith("_"))
@@ -284,11 +258,13 @@ def test_the_public_names_are_the_promised_ones():
 @pytest.mark.parametrize(
     "rule, wrong",
     [
-        (lambda s: too_high("cell", s), "from jaxrnn.unroll import unroll"),
-        (lambda s: too_high("forward", s), "from jaxrnn.cells import lstm"),
-        (lambda s: too_high("forward", s), "def f():\n    import jaxrnn.cells.lstm"),
-        (lambda s: too_high("bptt", s), "import jaxrnn"),
-        (lambda s: too_high("bptt", s), "from jaxrnn import bptt"),
+        (lambda s: too_high("cell", s), "from jaxrnn.model import unroll"),
+        (lambda s: too_high("_core", s), "from jaxrnn.cells import lstm"),
+        (lambda s: too_high("_core", s), "def f():\n    import jaxrnn.cells.lstm"),
+        (lambda s: too_high("backprop", s), "import jaxrnn"),
+        (lambda s: too_high("backprop", s), "from jaxrnn import bptt"),
+        (into_the_core, "from jaxrnn._core.marks import Marks"),
+        (into_the_core, "def f():\n    from jaxrnn import _core"),
         (strangers, "from jax._src import core"),
         (strangers, "import torch"),
         (strangers, "from .cell import Cell"),
@@ -308,7 +284,8 @@ def test_control_the_rules_catch_what_they_forbid(rule, wrong):
 @pytest.mark.parametrize(
     "rule, right",
     [
-        (lambda s: too_high("bptt", s), "from jaxrnn.forward import unfold"),
+        (lambda s: too_high("backprop", s), "from jaxrnn._core.forward import forward"),
+        (into_the_core, "from jaxrnn.model import unroll"),
         (strangers, "import math, jax\nfrom optax import losses"),
         (arrays_at_import, "def f():\n    return jnp.zeros(3)\nD = jnp.float32"),
         (default_keys, "def f(key, *, bias=True):\n    pass"),

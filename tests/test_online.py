@@ -8,9 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax.flatten_util import ravel_pytree as pack
 from table import CELLS, MORE_CELLS, assert_alike, draw, relative_errors
 
 from jaxrnn import (
+    State,
     bidirectional,
     bptt,
     custom_cell,
@@ -26,8 +28,6 @@ from jaxrnn import (
     step,
     unroll,
 )
-from jaxrnn.cell import State
-from jaxrnn.step import pack, unpack
 
 pytestmark = pytest.mark.usefixtures("compile_fast", "x64")
 
@@ -99,19 +99,20 @@ def masked_rtrl(cell, case, d_hs, *, through_w_s=True):
 
     def flat(params, h, s, x):
         """A step in which W_s multiplies h, and the gate map sees s."""
-        state = unpack(s, like)
+        state = unpack(s)
         z, r = x @ params.w_x, h @ params.w_s
         z = z if params.b is None else z + params.b
         r = r if params.b_s is None else r + params.b_s
-        return pack(cell.gate(params.own, z, r, state)[0])
+        return pack(cell.gate(params.own, z, r, state)[0])[0]
 
     like = state
-    influence = jax.tree.map(lambda p: np.zeros((len(pack(state)), *p.shape)), params)
+    s, unpack = pack(state)
+    influence = jax.tree.map(lambda p: np.zeros((len(s), *p.shape)), params)
     total = jax.tree.map(np.zeros_like, params)
     slopes = jax.jit(jax.jacrev(flat, argnums=(0, 1, 2)))
     for t in range(T):
         x = jnp.asarray(case.xs[t, 0])
-        s = pack(state)
+        s, _ = pack(state)
         at_once, by_h, by_s = slopes(params, state[0], s, x)
         jacobian = np.array(by_s)
         if through_w_s:
@@ -129,7 +130,7 @@ def masked_rtrl(cell, case, d_hs, *, through_w_s=True):
             total,
             influence,
         )
-        state = step(cell, params, state, x)
+        state, _ = step(cell, params, state, x)
     return total
 
 
@@ -195,7 +196,7 @@ def windows(cell, case, d_hs, k1, k2):
     """Its sum by JAX: every k1 steps, the last k1 errors through k2 steps."""
     states = [case.state]
     for t in range(len(case.xs)):
-        states.append(step(cell, case.params, states[-1], case.xs[t]))
+        states.append(step(cell, case.params, states[-1], case.xs[t])[0])
     total = jax.tree.map(np.zeros_like, case.params)
     for end in range(k1, len(case.xs) + 1, k1):
         begin = max(0, end - k2)

@@ -4,7 +4,6 @@ Beside the equalities stand controls, broken on purpose, which must differ; amon
 the gradient of a quasi-Newton method that keeps only the diagonal of the Jacobians.
 """
 
-import importlib
 from functools import partial
 
 import jax
@@ -16,13 +15,19 @@ from table import CELLS, MORE_CELLS, assert_alike, draw, relative_errors
 
 import jaxrnn
 from experiments import parallel as experiment
-from jaxrnn import bidirectional, elman, gru, lru, lstm, mingru, parallel, stack
-from jaxrnn.layers import learned_start, noisy
-from jaxrnn.parallel import recurrence
-from jaxrnn.parallel.newton import Method, solve_run
-
-# by its path: jaxrnn.parallel.unroll and the like are functions
-newton = importlib.import_module("jaxrnn.parallel.newton")
+from jaxrnn import (
+    bidirectional,
+    clipped,
+    elman,
+    gru,
+    lru,
+    lstm,
+    mingru,
+    parallel,
+    stack,
+)
+from jaxrnn.layers import draw_noise, learned_start, noisy
+from jaxrnn.parallel import newton, recurrence
 
 pytestmark = pytest.mark.usefixtures("compile_fast")
 
@@ -40,19 +45,13 @@ BY_NEWTON = {
     "stack": LAYERS["stack"],
     "bidirectional": LAYERS["bidirectional"],
 }
-METHOD = Method(None, None)
-
-
-def like_scan(d: jaxrnn.BPTT) -> parallel.ParallelBPTT:
-    return parallel.ParallelBPTT(d.params, d.xs, d.state, d.adjoints)
 
 
 @partial(jax.jit, static_argnums=0)
 def both_gradients(cell, params, xs, state, direct, final):
     """By the scan and by the loop; jitted, so that each is one program."""
     inputs = cell, params, xs, state, direct
-    scan = parallel.bptt(*inputs, final=final)
-    return scan, like_scan(jaxrnn.bptt(*inputs, final=final))
+    return (f(*inputs, final=final) for f in (parallel.bptt, jaxrnn.bptt))
 
 
 def case_of(cell, **sizes):
@@ -94,7 +93,7 @@ def test_a_batch_of_no_row(x64):
 
 def test_cotangents_of_the_outputs_alone_and_of_the_final_state_alone(x64):
     case = draw(elman(), steps=3)
-    for direct, final in ((case.d_states.s, None), (None, case.d_final)):
+    for direct, final in ((case.d_states.h, None), (None, case.d_final)):
         scan, loop = both_gradients(elman(), *case.inputs, direct, final)
         assert_alike(scan, loop, 1e-12)
 
@@ -114,9 +113,60 @@ def test_a_learned_start_gets_its_gradient(x64):
         return jax.grad(error)(params), *by_hand
 
     newtons, scan, loop = gradients(case.params)
-    assert np.linalg.norm(loop.start.s) > 0
+    assert np.linalg.norm(loop.start.h) > 0
     assert_alike(scan, loop, 1e-12)
     assert_alike(newtons, loop, 1e-10)
+
+
+EDGES = {
+    "elman": elman(),
+    "gru-before": gru(reset_after=False),
+    "lstm": lstm(),
+    "mingru": mingru(),
+    "lru": lru(),
+    "bidirectional": bidirectional(elman()),
+    "noisy": noisy(lstm(), inputs=0.2, state=0.3, weights=0.2, zoneout=(0.3, 0.2)),
+    "noisy-lru": noisy(lru(), zoneout=0.4),
+}
+
+
+@pytest.mark.parametrize("reverse", [False, True], ids=["ahead", "reverse"])
+@pytest.mark.parametrize("name", EDGES)
+def test_lengths_resets_and_noise_are_those_of_the_loop(name, reverse, x64):
+    layer = EDGES[name]
+    case = case_of(layer, steps=6, batch=(4,))
+    xs = case.xs.copy()
+    xs[4:, 1] = np.nan  # past a row's length
+    resets = np.zeros((6, 4), bool)
+    resets[[2, 3, 4], [0, 0, 2]] = True
+    edges = {
+        "lengths": np.array([6, 4, 5, 0]),
+        "resets": resets,
+        "reset_to": case.d_final,
+        "reverse": reverse,
+    }
+    noise = draw_noise(jax.random.key(3), layer, case.params, xs)
+    inputs = case.params, xs, case.state
+
+    @jax.jit
+    def gradients(params, xs, state, reset_to):
+        call = layer, params, xs, state, case.d_states
+        options = {**edges, "noise": noise, "reset_to": reset_to}
+        both = [
+            f(*call, final=case.d_final, **options)
+            for f in (parallel.bptt, jaxrnn.bptt)
+        ]
+
+        def error(f, reset_to):
+            options["reset_to"] = reset_to
+            return error_of(partial(f, layer, **options), params, xs, state)[0]
+
+        runs = parallel.unroll, jaxrnn.unroll
+        outs = [f(*call[:-1], **options)[:2] for f in runs]
+        return both, outs, [jax.grad(partial(error, f))(reset_to) for f in runs]
+
+    for ours, theirs in gradients(*inputs, case.d_final):
+        assert_alike(ours, theirs, 1e-10)
 
 
 def broken(how):
@@ -127,31 +177,21 @@ def broken(how):
 
 
 @pytest.mark.parametrize(
-    "how",
+    "batch, how",
     [
-        lambda a: jnp.swapaxes(a, -1, -2),
-        lambda a: a.at[1].multiply(0.999),
-        lambda a: jnp.concatenate([a[:1], a[:-1]]),
+        (6, lambda a: jnp.swapaxes(a, -1, -2)),
+        (7, lambda a: a.at[1].multiply(0.999)),
+        (8, lambda a: jnp.concatenate([a[:1], a[:-1]])),
     ],
     ids=["transposed", "one-step-off-by-a-thousandth", "a-step-late"],
 )
-def test_control_a_scan_of_wrong_jacobians_differs(how, x64, monkeypatch):
-    case = draw(gru(), units=4)
+def test_control_a_scan_of_wrong_jacobians_differs(batch, how, x64, monkeypatch):
+    case = draw(gru(), units=4, batch=(batch,))  # none's program is another's
     loop = jaxrnn.bptt(gru(), *case.inputs, case.d_states, final=case.d_final)
     monkeypatch.setattr(newton, "jacobians", broken(how))
-
-    def run(params, xs, state, probe):
-        return solve_run(gru(), None, params, xs, state, probe)[:2]
-
-    @jax.jit
-    def scanned(case):
-        probe = jax.tree.map(jnp.zeros_like, case.d_states)
-        _, pull = jax.vjp(run, *case.inputs, probe)
-        return parallel.ParallelBPTT(*pull((case.d_states, case.d_final)))
-
-    scan = scanned(case)
+    scan = parallel.bptt(gru(), *case.inputs, case.d_states, final=case.d_final)
     with pytest.raises(AssertionError):
-        assert_alike(scan, like_scan(loop), 1e-12)
+        assert_alike(scan, loop, 1e-12)
 
 
 # Newton's method --------------------------------------------------------------------
@@ -197,10 +237,9 @@ def test_newtons_method_at_spectral_radius_one_and_a_half(x64):
     assert_alike(ours, theirs, 1e-10)
 
 
-def solve(cell, params, xs, state):
-    """`parallel.unroll` of a cell, traced anew, so that a planted part is seen."""
-    run = solve_run(cell, METHOD, params, xs, state, None)
-    return run.states[0], run.final, run.newton
+def anew(cell, limit):
+    """`parallel.unroll`, traced anew for a new limit: it has what is planted."""
+    return partial(parallel.unroll, cell, max_iterations=limit)
 
 
 def test_control_the_diagonal_of_the_jacobians_gives_a_wrong_gradient(x64, monkeypatch):
@@ -209,16 +248,16 @@ def test_control_the_diagonal_of_the_jacobians_gives_a_wrong_gradient(x64, monke
     case = draw(gru(), steps=9, units=4)
     theirs, (wanted,) = gradient(partial(jaxrnn.unroll, gru()), case.inputs)
 
-    def check():
-        ours, (out, end) = gradient(partial(solve, gru()), case.inputs)
+    def check(limit):
+        ours, (out, end) = gradient(anew(gru(), limit), case.inputs)
         assert end.converged
         assert_alike(out, wanted, 1e-10)
         return ours
 
-    assert_alike(check(), theirs, 1e-10)
+    assert_alike(check(50), theirs, 1e-10)
     diagonal = broken(lambda a: a * jnp.eye(4).reshape((1,) * (a.ndim - 2) + (4, 4)))
     monkeypatch.setattr(newton, "jacobians", diagonal)
-    quasi = check()
+    quasi = check(51)
     with pytest.raises(AssertionError):
         assert_alike(quasi, theirs, 1e-10)
     errors = relative_errors(quasi, theirs)
@@ -231,12 +270,12 @@ def test_where_the_jacobians_explode_the_guard_goes_on(monkeypatch):
     sizes = {"steps": 500, "units": 4, "batch": (), "dtype": np.float32}
     case = with_radius(2.0, draw(elman(), **sizes), 4)
     case = case._replace(xs=0.1 * case.xs, state=elman().initial_state(case.params))
-    hs, final, end = jax.jit(partial(solve, elman()))(*case.inputs)
+    hs, final, end = anew(elman(), 500)(*case.inputs)
     assert end.converged and end.iterations < 100
     assert_alike((hs, final), jaxrnn.unroll(elman(), *case.inputs), 1e-4)
     # control: without it there is no answer, and it says so
     monkeypatch.setattr(newton, "_sound", lambda onward, after: onward == onward)
-    hs, final, end = jax.jit(partial(solve, elman()))(*case.inputs)
+    hs, final, end = anew(elman(), 501)(*case.inputs)
     assert not end.converged and end.residual == np.inf
     assert np.isnan(hs).all() and np.isnan(final[0]).all()
 
@@ -268,7 +307,7 @@ def test_sweeps_that_carry_nothing_on_still_end_after_one_for_each_step(
     case = with_radius(1.5, draw(elman(), steps=9, units=4), 4)
     nowhere = lambda onward, after: jnp.zeros_like(onward, dtype=bool)  # noqa: E731
     monkeypatch.setattr(newton, "_sound", nowhere)
-    hs, _, end = jax.jit(partial(solve, elman()))(*case.inputs)
+    hs, _, end = anew(elman(), 51)(*case.inputs)
     assert end.converged and end.iterations <= 9
     assert_alike(hs, jaxrnn.unroll(elman(), *case.inputs)[0], 1e-14)
 
@@ -307,10 +346,9 @@ def test_linear_cells_are_scanned_without_newtons_method(x64):
 def test_control_a_rotation_that_does_not_turn_back_differs(x64, monkeypatch):
     case = draw(lru(), units=4)
     theirs, _ = gradient(partial(jaxrnn.unroll, lru()), case.inputs)
-    kind = recurrence.matrices_of(lru())._replace(transpose=lambda a: a)
-    monkeypatch.setitem(recurrence._DIAGONAL, lru().gate, kind)
-    ours, (_, end) = gradient(partial(solve, lru()), case.inputs)
-    assert end.converged
+    kind = recurrence._COMPLEX._replace(transpose=lambda a: a)
+    monkeypatch.setitem(recurrence._DIAGONAL, "complex", kind)
+    ours, _ = gradient(anew(lru(), 50), case.inputs)
     with pytest.raises(AssertionError):
         assert_alike(ours, theirs, 1e-10)
 
@@ -372,16 +410,15 @@ def test_what_cannot_run_in_parallel_is_refused():
     case = draw(elman(), dtype=jnp.bfloat16)
     with pytest.raises(TypeError, match="xs: expected float32 or float64, got bf"):
         parallel.unroll(elman(), *case.inputs)
-    zoneout = noisy(elman(), zoneout=(0.1,))
-    case = draw(zoneout, dtype=np.float32)
-    for call in (parallel.unroll, parallel.bptt):
-        with pytest.raises(ValueError, match="zoneout"):
-            call(zoneout, *case.inputs)
     case = draw(elman(), dtype=np.float32)
+    with pytest.raises(ValueError, match="got a clipped cell"):
+        parallel.unroll(clipped(elman(), 0.1), *case.inputs)
+    with pytest.raises(ValueError, match="got a clipped cell"):
+        parallel.bptt(clipped(elman(), 0.1), *case.inputs, case.d_states)
     with pytest.raises(ValueError, match="xs"):
         parallel.unroll(elman(), case.params, case.xs[..., :1])
     with pytest.raises(ValueError, match="cotangents"):
-        parallel.bptt(elman(), *case.inputs, case.d_states.s[1:])
+        parallel.bptt(elman(), *case.inputs, case.d_states.h[1:])
 
 
 def test_the_scan_takes_bfloat16():

@@ -9,8 +9,7 @@ import optax
 import pytest
 from jax.sharding import Mesh, PartitionSpec
 
-from jaxrnn import elman, network
-from jaxrnn.cells import ElmanState
+from jaxrnn import State, elman, network
 from jaxrnn.optim import accumulate, recurrent
 from jaxrnn.training import Outcome, init_train_state, train_step
 
@@ -55,7 +54,7 @@ def draw_params(net, dtype="float32"):
 
 def start(optimizer, dtype="float32"):
     params = draw_params(NET, dtype)
-    state = ElmanState(jnp.full((B, 3), 0.1, dtype))
+    state = State(jnp.full((B, 3), 0.1, dtype))
     return init_train_state(params, optimizer, state)
 
 
@@ -168,7 +167,7 @@ def test_windows_with_a_carried_state_end_where_the_whole_sequence_ends():
 
     optimizer = optax.set_to_zero()  # params stay, so that the states compare
     step = train_step(loss, optimizer, mesh_of(2))
-    zeros = ElmanState(jnp.zeros((B, 3)))
+    zeros = State(jnp.zeros((B, 3)))
     train_state = init_train_state(params, optimizer, zeros)
     for window in jnp.split(xs, 3):
         train_state, _ = step(train_state, (window, window))

@@ -78,7 +78,7 @@ WRONG = {
     "xs of integers": (
         lambda: lstm_run(xs=np.ones((5, 2, 2), int)),
         TypeError,
-        "xs: expected float32 as the parameters, got int64",
+        "xs: expected float32 as the parameters, got int",
     ),
     "xs of float64": (lambda: lstm_run(xs=np.ones((5, 2, 2))), TypeError, "float64"),
     "state an array": (lambda: lstm_run(state=XS), TypeError, "structure of LSTMState"),
@@ -148,7 +148,7 @@ WRONG = {
     "cell not called": (
         lambda: lstm_run(cell=lstm),
         TypeError,
-        "expected a jaxrnn.Cell",
+        "got the function lstm: call it",
     ),
     "cell a name": (lambda: lstm_run(cell="lstm"), TypeError, "got str"),
     "chunk_size zero": (lambda: lstm_run(chunk_size=0), ValueError, "chunk_size"),
@@ -264,8 +264,16 @@ WRONG = {
         ValueError,
         "hidden_size: expected an even number",
     ),
-    "no inputs": (lambda: gru().init(key(), 0, 3), ValueError, "got 0 and 3"),
-    "no units": (lambda: lstm().init(key(), 2, 0), ValueError, "input_size and hidden"),
+    "no inputs": (
+        lambda: gru().init(key(), 0, 3),
+        ValueError,
+        "input_size: expected",
+    ),
+    "no units": (
+        lambda: lstm().init(key(), 2, 0),
+        ValueError,
+        "hidden_size: expected",
+    ),
     "integer parameters": (
         lambda: gru().init(key(), 2, 3, dtype=jnp.int32),
         TypeError,
@@ -295,7 +303,7 @@ WRONG = {
     "noisy stack": (
         lambda: noisy(STACK),
         TypeError,
-        "cell: expected a Cell, got Layer",
+        "cell: expected a Cell, such as elman(), got Layer",
     ),
     "rate negative": (
         lambda: noisy(gru(), inputs=-0.1),
@@ -323,7 +331,7 @@ WRONG = {
     ),
     "stack's xs a list": (
         lambda: unroll(STACK, S.params, [1.0]),
-        ValueError,
+        TypeError,
         "got list",
     ),
     "stack's noise": (lambda: unroll(STACK, *S.inputs, noise=3), TypeError, "noise"),
@@ -347,7 +355,7 @@ WRONG = {
     "error unknown": (
         lambda: network(lstm(), "hinge"),
         ValueError,
-        "error: expected one",
+        "error: expected 'sigmoid_cross",
     ),
     "output unknown": (
         lambda: network(lstm(), output="relu"),

@@ -6,12 +6,13 @@ The gradient is then not the error's any more; its angle to the true one can be
 measured with `gradient_flow.alignment`.
 """
 
-from functools import lru_cache
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from jaxrnn._core.by_value import by_value
+from jaxrnn._core.checks import check_cell
 from jaxrnn.cell import Cell
 
 
@@ -26,7 +27,7 @@ def _clip(threshold: float, adjoint: Any) -> Any:
     return jax.tree.map(lambda a: a * scale, adjoint)
 
 
-@lru_cache(typed=True)
+@by_value
 def clipped(cell: Cell, threshold: float) -> Cell:
     """A cell that clips the adjoint of its state, row by row, before it goes through.
 
@@ -40,8 +41,7 @@ def clipped(cell: Cell, threshold: float) -> Cell:
     Source:  clipping inside the recurrence, there by element: Graves (2013), arXiv
              1308.0850, §2.1; by norm: Pascanu et al. (2013), Algorithm 1.
     """
-    if not isinstance(cell, Cell):
-        raise TypeError(f"cell: expected a Cell, got {type(cell).__name__}")
+    check_cell(cell)
     if isinstance(threshold, bool) or not threshold > 0:
         raise ValueError(f"threshold: expected a positive number, got {threshold!r}")
 
@@ -64,4 +64,4 @@ def clipped(cell: Cell, threshold: float) -> Cell:
     def pullback(own, coefficients, adjoint):
         return cell.pullback(own, coefficients, _clip(threshold, adjoint))
 
-    return cell._replace(gate=gate, pullback=pullback)
+    return cell._replace(gate=gate, pullback=pullback, linear=None, exact=False)

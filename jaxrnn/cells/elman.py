@@ -7,23 +7,24 @@ Source: Elman (1990), "Finding Structure in Time", Cognitive Science 14, 179-211
 """
 
 from collections.abc import Callable
-from functools import lru_cache, partial
-from typing import Literal, NamedTuple
+from functools import partial
+from typing import Literal
 
 import jax.numpy as jnp
 from jax import Array
 
-from jaxrnn.cell import Cell, init_params, zero_state
-from jaxrnn.cells.activations import activation_of
+from jaxrnn._core.activations import activation_of
+from jaxrnn._core.by_value import by_value
+from jaxrnn._core.checks import check_choice
+from jaxrnn.cell import Cell, Params, State
+from jaxrnn.cells._parts import make_init, zero_state
 
 
-class ElmanState(NamedTuple):
-    """`s` [..., H], the state and what it exposes."""
-
-    s: Array
+def _identity(params: Params) -> Params:
+    return params._replace(w_s=jnp.eye(len(params.w_s), dtype=params.w_s.dtype))
 
 
-@lru_cache(typed=True)  # one record per activation, so that jit sees one static value
+@by_value
 def elman(
     activation: str | Callable[[Array], Array] = "tanh",
     *,
@@ -41,41 +42,29 @@ def elman(
              Jaitly & Hinton (2015), arXiv 1504.00941, §2.
     """
     phi, slope, keep = activation_of(activation)
-    if recurrent not in ("orthogonal", "identity"):
-        raise ValueError(
-            f"recurrent: expected 'orthogonal' or 'identity', got {recurrent!r}"
-        )
-
-    def init(key, input_size, hidden_size, *, bias=True, dtype=jnp.float32):
-        params = init_params(
-            key, input_size, hidden_size, gates=1, bias=bias, dtype=dtype
-        )
-        if recurrent == "orthogonal":
-            return params
-        return params._replace(w_s=jnp.eye(hidden_size, dtype=dtype))
+    check_choice("recurrent", recurrent, ("orthogonal", "identity"))
 
     def gate(own, z, r, state_prev):
         del own, state_prev
         a = z + r
-        return ElmanState(phi(a)), keep(a)  # (56) s_t = Φ(x_t W_x + s_{t-1} W_s)
+        return State(phi(a)), keep(a)  # (56) s_t = Φ(x_t W_x + s_{t-1} W_s)
 
     def linearize(own, kept, state_prev, state):
         del own, state_prev
-        return slope(kept, state.s)  # c_t = Φ'(a_t)
+        return slope(kept, state.h)  # c_t = Φ'(a_t)
 
     def pullback(own, phi_slope, adjoint):
         del own
-        # In (59) and (60), ∂E_N/∂y_N · ∂y_N/∂s_i is λ_i, and the immediate ∂s_i/∂W is
-        # Φ'(a_i) times the product's other operand; δ_i is what both share.
-        delta = adjoint.s * phi_slope  # δ_t = λ_t ⊙ Φ'(a_t)
+        delta = adjoint.h * phi_slope  # δ_t = λ_t ⊙ Φ'(a_t)
         # a_t = z_t + r_t, so ∂E/∂z_t = ∂E/∂r_t = δ_t; s_{t-1} acts through r_t alone.
-        return delta, delta, ElmanState(jnp.zeros_like(delta))
+        return delta, delta, State(jnp.zeros_like(delta))
 
     return Cell(
-        init=init,
-        initial_state=partial(zero_state, ElmanState),
+        init=make_init(gates=1, adjust=_identity if recurrent == "identity" else None),
+        initial_state=partial(zero_state, State),
         gate=gate,
         linearize=linearize,
         pullback=pullback,
         gates=1,
+        independent=True,
     )

@@ -12,14 +12,17 @@ Source: Cho et al. (2014), arXiv 1406.1078, equations 5-8; the reset after the p
 Chung et al. (2014), arXiv 1412.3555, as cuDNN, torch and Keras have it.
 """
 
-from functools import lru_cache, partial
+from functools import partial
 from typing import NamedTuple
 
 import jax.numpy as jnp
 from jax import Array
 
-from jaxrnn.cell import Cell, init_params, zero_state
-from jaxrnn.cells.gru_before import GRUState, reset_before
+from jaxrnn._core.by_value import by_value
+from jaxrnn._core.checks import check_flag
+from jaxrnn.cell import Cell, State
+from jaxrnn.cells._gru_before import reset_before
+from jaxrnn.cells._parts import make_init, zero_state
 
 
 class _Gates(NamedTuple):
@@ -48,7 +51,7 @@ def _gate(own, z, r, state_prev):
     *leading, units = kept.n.shape
     beside = jnp.stack([kept.n, state_prev.h], axis=-2).reshape(*leading, 2 * units)
     n, h_prev = jnp.split(beside, 2, axis=-1)
-    return GRUState(n + kept.update * (h_prev - n)), kept
+    return State(n + kept.update * (h_prev - n)), kept
 
 
 class _Coefficients(NamedTuple):
@@ -73,10 +76,10 @@ def _pullback(own, coefficients, adjoint):
     d_z = jnp.concatenate([adjoint.h] * 3, axis=-1) * slopes
     # r_n reaches a_n through ρ, the other two directly: δr = [δ_ρ, δ_u, δ_n ⊙ ρ]
     d_r = d_z * jnp.concatenate([jnp.ones_like(reset)] * 2 + [reset], axis=-1)
-    return d_z, d_r, GRUState(adjoint.h * update)
+    return d_z, d_r, State(adjoint.h * update)
 
 
-@lru_cache(typed=True)
+@by_value
 def gru(reset_after: bool = True) -> Cell:
     """The GRU cell.
 
@@ -87,15 +90,15 @@ def gru(reset_after: bool = True) -> Cell:
     Raises:  TypeError unless it is True or False.
     Source:  Cho et al. (2014), equations 5-8; Chung et al. (2014), §3.2.
     """
-    if not isinstance(reset_after, bool):
-        raise TypeError(f"reset_after: expected True or False, got {reset_after!r}")
+    check_flag("reset_after", reset_after)
     if not reset_after:
         return reset_before()
     return Cell(
-        init=partial(init_params, gates=3, recurrent_bias=True),
-        initial_state=partial(zero_state, GRUState),
+        init=make_init(gates=3, recurrent_bias=True),
+        initial_state=partial(zero_state, State),
         gate=_gate,
         linearize=_linearize,
         pullback=_pullback,
         gates=3,
+        independent=True,
     )

@@ -9,16 +9,18 @@ Source: Li et al. (2018), arXiv 1803.04831, equation 3.
 """
 
 from collections.abc import Callable
-from functools import lru_cache, partial
+from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxrnn.cell import Cell, State, init_params, zero_state
-from jaxrnn.cells.activations import activation_of
-from jaxrnn.numerics import spread
+from jaxrnn._core.activations import activation_of
+from jaxrnn._core.by_value import by_value
+from jaxrnn._core.numerics import spread
+from jaxrnn.cell import Cell, Params, State
+from jaxrnn.cells._parts import make_init, zero_state
 
 
 class Recurrent(NamedTuple):
@@ -27,22 +29,12 @@ class Recurrent(NamedTuple):
     u: Array
 
 
-def _init(key, input_size, hidden_size, *, bias=True, dtype=jnp.float32):
-    k_maps, k_own = jax.random.split(key)
-    params = init_params(
-        k_maps,
-        input_size,
-        hidden_size,
-        gates=1,
-        recurrent_gates=0,
-        bias=bias,
-        dtype=dtype,
-    )
-    u = jax.random.uniform(k_own, (hidden_size,), jnp.float32)
-    return params._replace(own=Recurrent(u.astype(dtype)))
+def _draw_u(key: Array, params: Params) -> Recurrent:
+    u = jax.random.uniform(key, (len(params.w_s),), jnp.float32)
+    return Recurrent(u.astype(params.w_s.dtype))
 
 
-@lru_cache(typed=True)
+@by_value
 def indrnn(activation: str | Callable[[Array], Array] = "relu") -> Cell:
     """The IndRNN cell: w_x [D, H], w_s [H, 0], `own.u` [H], drawn from 0..1.
 
@@ -68,10 +60,11 @@ def indrnn(activation: str | Callable[[Array], Array] = "relu") -> Cell:
         return delta, delta[..., :0], State(delta * spread(own.u, delta))
 
     return Cell(
-        init=_init,
+        init=make_init(gates=1, recurrent_gates=0, own=_draw_u),
         initial_state=partial(zero_state, State),
         gate=gate,
         linearize=linearize,
         pullback=pullback,
         gates=1,
+        independent=True,
     )

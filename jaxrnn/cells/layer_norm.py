@@ -7,14 +7,15 @@ Backward, with e = g ⊙ λ:   x̄ = (e - mean e - x̂ mean(e ⊙ x̂)) / sqrt(v
 Source: Ba, Kiros & Hinton (2016), arXiv 1607.06450, equations 3, 4 and 20-22.
 """
 
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jax import Array, lax
 
+from jaxrnn._core.by_value import by_value
+from jaxrnn._core.checks import check_cell
+from jaxrnn._core.numerics import add_bias, spread
 from jaxrnn.cell import Cell
-from jaxrnn.numerics import add_bias, spread
 
 _EPSILON = 1e-5
 
@@ -61,7 +62,7 @@ class _Kept(NamedTuple):
     cell: Any
 
 
-@lru_cache(typed=True)
+@by_value
 def layer_norm(cell: Cell) -> Cell:
     """The cell with both its maps normalised before the gates.
 
@@ -73,8 +74,7 @@ def layer_norm(cell: Cell) -> Cell:
     Source:  Ba et al. (2016), equations 20-21. For the whole of their LSTM, whose
              memory is normalised too: `layer_norm(lstm(memory_norm=True))`.
     """
-    if not isinstance(cell, Cell):
-        raise TypeError(f"cell: expected a Cell, got {type(cell).__name__}")
+    check_cell(cell)
 
     def init(key, input_size, hidden_size, *, bias=True, dtype=jnp.float32):
         params = cell.init(key, input_size, hidden_size, bias=bias, dtype=dtype)
@@ -83,9 +83,6 @@ def layer_norm(cell: Cell) -> Cell:
         gain_z, gain_r = (jnp.ones(w.shape[1], dtype) for w in params[:2])
         own = Normed(gain_z, gain_r, params.b, params.b_s, params.own)
         return params._replace(b=None, b_s=None, own=own)
-
-    def initial_state(params, batch_shape=()):
-        return cell.initial_state(params, batch_shape)
 
     def gate(own, z, r, state_prev):
         std_z, std_r = standardize(z), standardize(r)
@@ -104,4 +101,4 @@ def layer_norm(cell: Cell) -> Cell:
         d_r = pull_standard(own.gain_r, coefficients.r, d_r)
         return d_z, d_r, before
 
-    return Cell(init, initial_state, gate, linearize, pullback, cell.gates)
+    return Cell(init, cell.initial_state, gate, linearize, pullback, cell.gates)

@@ -10,15 +10,17 @@ Source: Orvieto et al. (2023), arXiv 2303.06349, §3 and appendix A.
 """
 
 import math
-from functools import lru_cache, partial
+from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxrnn.cell import Cell, State, init_params, zero_state
-from jaxrnn.numerics import spread
+from jaxrnn._core.by_value import by_value
+from jaxrnn._core.numerics import spread
+from jaxrnn.cell import Cell, Params, State
+from jaxrnn.cells._parts import make_init, zero_state
 
 
 class Ring(NamedTuple):
@@ -62,7 +64,12 @@ def _pullback(own, coefficients, adjoint):
     return d_z, d_z[..., :0], State(before)
 
 
-@lru_cache(typed=True)
+def _halve(params: Params) -> Params:
+    """Each of Re B and Im B has half of the variance."""
+    return params._replace(w_x=params.w_x / math.sqrt(2))
+
+
+@by_value
 def lru(r_min: float = 0.0, r_max: float = 1.0, max_phase: float = 2 * math.pi) -> Cell:
     """The LRU cell: w_x [D, 2N], w_s [2N, 0], `own` a `Ring` [N]; hidden_size is 2N.
 
@@ -80,23 +87,14 @@ def lru(r_min: float = 0.0, r_max: float = 1.0, max_phase: float = 2 * math.pi) 
     if not 0 < max_phase <= 2 * math.pi:
         raise ValueError(f"max_phase: expected it in (0, 2π], got {max_phase}")
 
-    def init(key, input_size, hidden_size, *, bias=True, dtype=jnp.float32):
-        if hidden_size % 2:
+    def own(key, params):
+        units, rest = divmod(len(params.w_s), 2)
+        if rest:
             raise ValueError(
                 "hidden_size: expected an even number, two real units for each "
-                f"complex one, got {hidden_size}"
+                f"complex one, got {len(params.w_s)}"
             )
-        k_maps, k_size, k_angle = jax.random.split(key, 3)
-        params = init_params(
-            k_maps,
-            input_size,
-            hidden_size,
-            gates=1,
-            recurrent_gates=0,
-            bias=bias,
-            dtype=dtype,
-        )
-        units = hidden_size // 2
+        k_size, k_angle = jax.random.split(key)
         # Away from the ring's limits, where a logarithm would be infinite.
         low, high = 1e-4, 1 - 1e-4
         area = jax.random.uniform(k_size, (units,), jnp.float32, low, high)
@@ -107,15 +105,14 @@ def lru(r_min: float = 0.0, r_max: float = 1.0, max_phase: float = 2 * math.pi) 
             jnp.log(max_phase * turn),
             0.5 * jnp.log(1 - squared),
         )
-        own = Ring(*(row.astype(dtype) for row in rows))
-        # each of Re B and Im B has half of the variance
-        return params._replace(w_x=params.w_x / math.sqrt(2), own=own)
+        return Ring(*(row.astype(params.w_s.dtype) for row in rows))
 
     return Cell(
-        init=init,
+        init=make_init(gates=1, recurrent_gates=0, own=own, adjust=_halve),
         initial_state=partial(zero_state, State),
         gate=_gate,
         linearize=_linearize,
         pullback=_pullback,
         gates=1,
+        linear="complex",
     )

@@ -12,16 +12,18 @@ Source: Hochreiter & Schmidhuber (1997), Neural Computation 9, 1735-1780; the fo
 gate: Gers, Schmidhuber & Cummins (2000), Neural Computation 12, equations 2-6.
 """
 
-from functools import lru_cache, partial
+from functools import partial
 from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxrnn.cell import Cell, Params, init_params, zero_state
-from jaxrnn.cells.lstm_parts import make_cell
-from jaxrnn.cells.lstm_state import LSTMState
+from jaxrnn._core.by_value import by_value
+from jaxrnn._core.checks import check_flag, check_positive
+from jaxrnn.cell import Cell, LSTMState, Params
+from jaxrnn.cells._lstm_parts import make_cell
+from jaxrnn.cells._parts import make_init, zero_state
 
 
 def _wide(values: list[float], like: Array) -> Array:
@@ -74,16 +76,13 @@ def _pullback(own, coefficients, adjoint):
     return delta, delta, LSTMState(jnp.zeros_like(d_c), d_c_prev)
 
 
-def _init(
-    key, input_size, hidden_size, *, bias=True, dtype=jnp.float32, forget_bias=1.0
-) -> Params:
-    params = init_params(key, input_size, hidden_size, gates=4, bias=bias, dtype=dtype)
+def _forget_bias(value: float, params: Params) -> Params:
     if params.b is None:
         return params
-    return params._replace(b=_wide([0.0, forget_bias, 0.0, 0.0], params.b))
+    return params._replace(b=_wide([0.0, value, 0.0, 0.0], params.b))
 
 
-@lru_cache(typed=True)
+@by_value
 def lstm(
     forget_bias: float = 1.0,
     *,
@@ -105,27 +104,20 @@ def lstm(
     Raises:  ValueError or TypeError for a projection that is no positive integer or an
              option that is not True or False.
     Source:  Gers et al. (2000), equations 2-6; the bias of 1: Jozefowicz, Zaremba &
-             Sutskever (2015), ICML, §3.2; the parts: `jaxrnn.cells.lstm_parts`.
+             Sutskever (2015), ICML, §3.2; the parts: `jaxrnn.cells._lstm_parts`.
     """
     parts = {"peepholes": peepholes, "coupled": coupled, "memory_norm": memory_norm}
     for name, part in parts.items():
-        if not isinstance(part, bool):
-            raise TypeError(f"{name}: expected True or False, got {part!r}")
-    if projection is not None and (
-        isinstance(projection, bool)
-        or not isinstance(projection, int)
-        or projection < 1
-    ):
-        raise ValueError(
-            f"projection: expected a positive integer or None, got {projection!r}"
-        )
+        check_flag(name, part)
+    check_positive("projection", projection, optional=True)
     if any(parts.values()) or projection is not None:
         return make_cell(forget_bias, peepholes, coupled, projection, memory_norm)
     return Cell(
-        init=partial(_init, forget_bias=forget_bias),
+        init=make_init(gates=4, adjust=partial(_forget_bias, forget_bias)),
         initial_state=partial(zero_state, LSTMState),
         gate=_gate,
         linearize=_linearize,
         pullback=_pullback,
         gates=4,
+        independent=True,
     )

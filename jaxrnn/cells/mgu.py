@@ -8,15 +8,16 @@ Source: Zhou et al. (2016), "Minimal gated unit for recurrent neural networks",
 International Journal of Automation and Computing 13, 226-234, equations 8.
 """
 
-from functools import lru_cache, partial
+from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxrnn.cell import Cell, Params, State, init_params, zero_state
-from jaxrnn.cells.gru_before import init_candidate
+from jaxrnn._core.by_value import by_value
+from jaxrnn.cell import Cell, State
+from jaxrnn.cells._parts import draw_candidate, make_init, zero_state
 
 
 class _Gates(NamedTuple):
@@ -30,20 +31,6 @@ class _Coefficients(NamedTuple):
     to_n: Array  # ∂h_t/∂a_n
     apart: Array  # n - h_{t-1}
     h_prev: Array
-
-
-def _init(key, input_size, hidden_size, *, bias=True, dtype=jnp.float32) -> Params:
-    k_maps, k_own = jax.random.split(key)
-    params = init_params(
-        k_maps,
-        input_size,
-        hidden_size,
-        gates=2,
-        recurrent_gates=1,
-        bias=bias,
-        dtype=dtype,
-    )
-    return init_candidate(k_own, params)
 
 
 def _gate(own, z, r, state_prev):
@@ -76,14 +63,14 @@ def _pullback(own, coefficients, adjoint):
     return jnp.concatenate([d_f, d_n], axis=-1), d_f, State(before)
 
 
-@lru_cache(typed=True)
+@by_value
 def mgu() -> Cell:
     """The MGU cell: w_x [D, 2H], w_s [H, H] for the gate, `own.w_n` [H, H].
 
     Source:  Zhou et al. (2016), equations 8.
     """
     return Cell(
-        init=_init,
+        init=make_init(gates=2, recurrent_gates=1, own=draw_candidate),
         initial_state=partial(zero_state, State),
         gate=_gate,
         linearize=_linearize,

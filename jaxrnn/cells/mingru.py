@@ -8,14 +8,16 @@ Linear in the state, with coefficients known before the first step; W_s is [H, 0
 Source: Feng et al. (2024), "Were RNNs all we needed?", arXiv 2410.01201, §3.1.
 """
 
-from functools import lru_cache, partial
+from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxrnn.cell import Cell, State, init_params, zero_state
+from jaxrnn._core.by_value import by_value
+from jaxrnn.cell import Cell, State
+from jaxrnn.cells._parts import make_init, zero_state
 
 
 class _Coefficients(NamedTuple):
@@ -43,17 +45,19 @@ def _pullback(own, coefficients, adjoint):
     return d_z, d_z[..., :0], State(adjoint.h * coefficients.kept)
 
 
-@lru_cache(typed=True)
+@by_value
 def mingru() -> Cell:
     """The minGRU cell: w_x [D, 2H], w_s [H, 0].
 
     Source:  Feng et al. (2024), §3.1.
     """
     return Cell(
-        init=partial(init_params, gates=2, recurrent_gates=0),
+        init=make_init(gates=2, recurrent_gates=0),
         initial_state=partial(zero_state, State),
         gate=_gate,
         linearize=_linearize,
         pullback=_pullback,
         gates=2,
+        independent=True,
+        linear="real",
     )

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jaxrnn.layers as layers
-from jaxrnn.cell import Cell, Layer, Params
+from jaxrnn.cell import Cell, Params
 from jaxrnn.convert.blocks import (
     GATES,
     cell_of,
@@ -26,6 +26,7 @@ from jaxrnn.convert.blocks import (
     units_of,
     zeros,
 )
+from jaxrnn.layer import Layer
 
 _KINDS = {"simple_rnn": "elman", "lstm": "lstm", "gru": "gru"}
 _ORDER = {"elman": "h", "lstm": "ifgo", "gru": "zrn"}

@@ -19,10 +19,10 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from jaxrnn.cell import Cell, Layer, Params
+from jaxrnn.cell import Cell, Params
 from jaxrnn.cells import elman, gru, lstm
-from jaxrnn.cells.gru_before import Candidate
-from jaxrnn.cells.lstm_parts import Parts
+from jaxrnn.cells._lstm_parts import Parts
+from jaxrnn.cells._parts import Candidate
 from jaxrnn.convert.blocks import check_shape, concatenate, regroup, split
 from jaxrnn.convert.common import (
     both_biases,
@@ -39,6 +39,7 @@ from jaxrnn.convert.onnx_gates import (
     read_activations,
     rnn_cell,
 )
+from jaxrnn.layer import Layer
 from jaxrnn.layers import Directions, backward_only, bidirectional
 
 

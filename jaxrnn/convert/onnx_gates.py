@@ -26,12 +26,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxrnn.cell import Cell, custom_cell, init_params, zero_state
-from jaxrnn.cells import ElmanState, GRUState, LSTMState
-from jaxrnn.cells.gru_before import init_candidate
-from jaxrnn.cells.lstm_parts import Parts
+from jaxrnn._core.numerics import spread
+from jaxrnn.cell import Cell, LSTMState, State
+from jaxrnn.cells import custom_cell
+from jaxrnn.cells._lstm_parts import Parts
+from jaxrnn.cells._parts import draw_candidate, make_init, zero_state
 from jaxrnn.convert.common import check_choice
-from jaxrnn.numerics import spread
 
 
 class Activation(NamedTuple):
@@ -143,9 +143,9 @@ def rnn_cell(f: Activation, clip: float | None) -> Cell:
 
     def gate(own, z, r, state_prev):
         del own, state_prev
-        return ElmanState(act(z + r))
+        return State(act(z + r))
 
-    return custom_cell(gate, gates=1, state=ElmanState)
+    return custom_cell(gate, gates=1, state=State)
 
 
 @lru_cache
@@ -197,9 +197,9 @@ def gru_cell(
         (z_r, z_u, z_n), (r_r, r_u, r_n) = (jnp.split(a, 3, axis=-1) for a in (z, r))
         n = g_of(z_n + f_of(z_r + r_r) * r_n)
         u = f_of(z_u + r_u)
-        return GRUState((1 - u) * n + u * state_prev.h)
+        return State((1 - u) * n + u * state_prev.h)
 
-    return custom_cell(gate, gates=3, state=GRUState)
+    return custom_cell(gate, gates=3, state=State)
 
 
 class _Coefficients(NamedTuple):
@@ -224,7 +224,7 @@ def _reset_before(f_of, g_of) -> Cell:
     def gate(own, z, r, state_prev):
         first, second = operands(z, r, state_prev.h)
         p = gated(*first) @ own.w_n
-        return GRUState(blend(*second, p, state_prev.h)), (z, r, p)
+        return State(blend(*second, p, state_prev.h)), (z, r, p)
 
     def linearize(own, kept, state_prev, state):
         del own, state
@@ -241,19 +241,13 @@ def _reset_before(f_of, g_of) -> Cell:
         d_zr, d_rr, d_h_gated = coefficients.gated(d_p @ own.w_n.T)
         d_z = jnp.concatenate([d_zr, d_zu, d_zn], axis=-1)
         d_r = jnp.concatenate([d_rr, d_ru], axis=-1)
-        return d_z, d_r, GRUState(d_h + d_h_gated)
+        return d_z, d_r, State(d_h + d_h_gated)
 
-    def init(key, input_size, hidden_size, *, bias=True, dtype=jnp.float32):
-        k_maps, k_own = jax.random.split(key)
-        params = init_params(
-            k_maps,
-            input_size,
-            hidden_size,
-            gates=3,
-            recurrent_gates=2,
-            bias=bias,
-            dtype=dtype,
-        )
-        return init_candidate(k_own, params)
-
-    return Cell(init, partial(zero_state, GRUState), gate, linearize, pullback, gates=3)
+    return Cell(
+        init=make_init(gates=3, recurrent_gates=2, own=draw_candidate),
+        initial_state=partial(zero_state, State),
+        gate=gate,
+        linearize=linearize,
+        pullback=pullback,
+        gates=3,
+    )

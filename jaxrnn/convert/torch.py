@@ -16,7 +16,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxrnn.cell import Cell, Layer, Params
+from jaxrnn.cell import Cell, Params
 from jaxrnn.cells import elman, gru, lstm
 from jaxrnn.convert.blocks import check_shape
 from jaxrnn.convert.common import (
@@ -27,6 +27,7 @@ from jaxrnn.convert.common import (
     read_arrays,
     read_params,
 )
+from jaxrnn.layer import Layer
 from jaxrnn.layers import Directions, bidirectional, stack
 
 _GATES = {"RNN": 1, "RNN_TANH": 1, "RNN_RELU": 1, "LSTM": 4, "GRU": 3}

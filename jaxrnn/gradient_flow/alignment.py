@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxrnn.numerics import global_norm, widen
+from jaxrnn._core.numerics import global_norm, widen
 
 
 class Alignment(NamedTuple):

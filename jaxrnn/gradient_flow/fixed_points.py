@@ -8,10 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from jaxrnn.cell import Cell, Layer
-from jaxrnn.checks import check_alike, check_array
-from jaxrnn.gradient_flow.along import pull
-from jaxrnn.step import pack, transition, unpack
+from jaxrnn._core.checks import check_alike, check_array, check_positive
+from jaxrnn._core.door import as_layer
+from jaxrnn._core.folded import pack, pull, unpack
+from jaxrnn.cell import Cell
+from jaxrnn.layer import Layer
 
 
 class FixedPoints(NamedTuple):
@@ -47,12 +48,13 @@ def fixed_points(
     Source:  Sussillo & Barak (2013), Neural Computation 25, 626-649; the descent:
              Marquardt (1963), J. SIAM 11, 431-441.
     """
-    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
-        raise ValueError(f"steps: expected a positive integer, got {steps!r}")
+    check_positive("steps", steps)
     leaves = jax.tree.leaves(states)
     if not leaves or leaves[0].ndim != 2:
         raise ValueError("states: expected parts [R, H], one row for each start")
-    check_alike("states", states, cell.initial_state(params, (len(leaves[0]),)))
+    check_alike(
+        "states", states, as_layer(cell).initial_state(params, (len(leaves[0]),))
+    )
     check_array("x", x, jnp.shape(x)[-1:], leaves[0].dtype)
     return _fixed_points(cell, steps, params, x, states)
 
@@ -62,7 +64,7 @@ def _fixed_points(cell, steps, params, x, starts):
     like = jax.tree.map(lambda part: part[0], starts)
 
     def velocity(s):
-        return pack(transition(cell, params, unpack(s, like), x)) - s
+        return pack(one_step(cell, params, unpack(s, like), x)[0]) - s
 
     def speed(s):
         v = velocity(s)
@@ -70,7 +72,8 @@ def _fixed_points(cell, steps, params, x, starts):
 
     def jacobian(s):
         units = jnp.eye(len(s), dtype=s.dtype)
-        return jax.vmap(pull(cell, params, x, unpack(s, like)))(units)
+        at = unpack(s, like)
+        return jax.vmap(lambda unit: pull(cell, params, x, at, unit))(units)
 
     def one_step(carry, _):
         s, damping = carry

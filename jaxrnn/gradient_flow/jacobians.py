@@ -12,10 +12,12 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from jaxrnn.cell import Cell, Layer
-from jaxrnn.gradient_flow.along import pull, size_of, states_before
-from jaxrnn.numerics import global_norm
-from jaxrnn.run import check_run
+from jaxrnn._core.checks import check_positive
+from jaxrnn._core.folded import over_batch, pull, size_of
+from jaxrnn._core.numerics import global_norm
+from jaxrnn.cell import Cell
+from jaxrnn.layer import Layer
+from jaxrnn.model import trajectory
 
 _SWEEPS = 100  # at most; they end when no logarithm moves by more than _MOVED
 _MOVED = 1e-4
@@ -48,21 +50,17 @@ def step_jacobians(
              a backward direction.
     Source:  Pascanu et al. (2013), arXiv 1211.5063, equation 5.
     """
-    xs, state, _ = check_run(cell, params, xs, state, None, None)
-    return _step_jacobians(cell, params, xs, state)
+    xs, before = trajectory(cell, params, xs, state)
+    return _step_jacobians(cell, params, xs, before)
 
 
 @partial(jax.jit, static_argnums=0)
-def _step_jacobians(cell, params, xs, state):
-    before = states_before(cell, params, xs, state)
-
+def _step_jacobians(cell, params, xs, before):
     def jacobian(x, state):
         units = jnp.eye(size_of(state), dtype=x.dtype)
-        return jax.vmap(pull(cell, params, x, state))(units)
+        return jax.vmap(partial(pull, cell, params, x, state))(units)
 
-    for _ in range(xs.ndim - 1):  # over time and every batch axis
-        jacobian = jax.vmap(jacobian)
-    return jacobian(xs, before)
+    return over_batch(jacobian, xs.ndim - 1)(xs, before)  # and over time
 
 
 def jacobian_norms(
@@ -76,27 +74,23 @@ def jacobian_norms(
     Raises:  as `step_jacobians`.
     Source:  Pascanu et al. (2013), equation 5, its products.
     """
-    xs, state, _ = check_run(cell, params, xs, state, None, None)
-    return _jacobian_norms(cell, params, xs, state)
+    xs, before = trajectory(cell, params, xs, state)
+    return _jacobian_norms(cell, params, xs, before)
 
 
 @partial(jax.jit, static_argnums=0)
-def _jacobian_norms(cell, params, xs, state):
-    before = states_before(cell, params, xs, state)
-
-    def of_row(xs, before, state):
-        start = jnp.eye(size_of(state), dtype=xs.dtype)
+def _jacobian_norms(cell, params, xs, before):
+    def of_row(xs, before):
+        start = jnp.eye(size_of(before), dtype=xs.dtype)
 
         def one_step(product, step):
-            product = jax.vmap(pull(cell, params, *step))(product)
+            product = jax.vmap(partial(pull, cell, params, *step))(product)
             return product, global_norm(product)
 
         _, norms = lax.scan(one_step, start, (xs, before), reverse=True)
         return jnp.concatenate([global_norm(start)[None], norms[::-1]])
 
-    for _ in range(xs.ndim - 2):
-        of_row = jax.vmap(of_row, in_axes=(1, 1, 0), out_axes=1)
-    return of_row(xs, before, state)
+    return over_batch(of_row, xs.ndim - 2, in_axes=1, out_axes=1)(xs, before)
 
 
 def jacobian_singular_values(jacobians: Array, *, window: int = 1) -> Array:
@@ -123,8 +117,7 @@ def jacobian_singular_values(jacobians: Array, *, window: int = 1) -> Array:
     if len(shape) < 3 or shape[-1] != shape[-2]:
         raise ValueError(f"jacobians: expected shape [T, ..., N, N], got {shape}")
     steps = shape[0]
-    if isinstance(window, bool) or not isinstance(window, int) or window < 1:
-        raise ValueError(f"window: expected a positive integer, got {window!r}")
+    check_positive("window", window)
     if window > steps:
         raise ValueError(f"window: expected at most the {steps} steps, got {window}")
     return _log_singular_values(window, jacobians)
@@ -137,8 +130,7 @@ def _log_singular_values(window, jacobians):
     count = len(jacobians) // window
     folded = jacobians[: count * window]
     of_product = _log_singular_values_of_product
-    for _ in range(jacobians.ndim - 3):
-        of_product = jax.vmap(of_product, in_axes=1)
+    of_product = over_batch(of_product, jacobians.ndim - 3, in_axes=1)
     return jax.vmap(of_product)(folded.reshape(count, window, *jacobians.shape[1:]))
 
 

@@ -17,15 +17,16 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from jaxrnn.bptt import bptt
-from jaxrnn.cell import Cell, Layer, output_features
-from jaxrnn.checks import check_alike, check_array
+from jaxrnn._core.checks import check_alike, check_array
+from jaxrnn._core.door import as_layer, enter
+from jaxrnn._core.folded import one_step
+from jaxrnn._core.marks import Marks, make_marks, states_before, where_live
+from jaxrnn._core.numerics import global_norm, widen
+from jaxrnn.backprop import bptt
+from jaxrnn.cell import Cell
 from jaxrnn.gradient_flow.alignment import Alignment, alignment
-from jaxrnn.gradient_flow.along import states_before
-from jaxrnn.marks import Marks, make_marks, where_live
-from jaxrnn.numerics import global_norm, widen
-from jaxrnn.run import check_run
-from jaxrnn.step import emit
+from jaxrnn.layer import Layer
+from jaxrnn.model import unroll
 
 
 class LagNorms(NamedTuple):
@@ -122,14 +123,16 @@ def _count(lags: int | None, xs: Array) -> int:
 
 
 def _checked(cell, params, xs, state, cotangents, final, lengths, resets) -> _Sweep:
-    xs, state, _ = check_run(cell, params, xs, state, None, None)
-    make_marks(xs, lengths, resets)
+    layer = as_layer(cell)
+    edges = {"lengths": lengths, "resets": resets}
+    carrier, _, xs = enter(layer, params, xs, state, **edges)
+    state = carrier.state
     if len(xs) == 0:
         raise ValueError("xs: expected at least one step, got none")
     if cotangents is None and final is None:
         raise ValueError("cotangents and final: expected one of them, got neither")
     if cotangents is not None:
-        shape = (*xs.shape[:-1], output_features(cell, params))
+        shape = (*xs.shape[:-1], layer.output_size(params))
         check_array("cotangents", cotangents, shape, xs.dtype)
     if final is None:
         final = jax.tree.map(jnp.zeros_like, state)
@@ -172,7 +175,8 @@ def _by_lag(
     params, xs, state, lengths, resets, cotangents, final = inputs
     marks = make_marks(xs, lengths, resets)
     edges = {"lengths": lengths, "resets": resets}
-    before = states_before(cell, params, xs, state, **edges)
+    states, _ = unroll(cell, params, xs, state, return_states=True, **edges)
+    before = states_before(state, states)
     pull = partial(_pull_step, cell, params, state)
     steps = (xs, before, marks)
 
@@ -211,10 +215,10 @@ def _by_lag(
 def _pull_step(cell, params, restart, step, d_h, adjoint):
     """∂E/∂params at this step, and ∂E/∂ the state before it."""
     x, before, marks = step
-    (h, _), pull = jax.vjp(
-        lambda p, s: emit(cell, p, s, x, marks, restart), params, before
+    (_, h), pull = jax.vjp(
+        lambda p, s: one_step(cell, p, s, x, marks, restart), params, before
     )
-    return pull((jnp.zeros_like(h) if d_h is None else d_h, adjoint))
+    return pull((adjoint, jnp.zeros_like(h) if d_h is None else d_h))
 
 
 def _first_of(lags: int, a: Array) -> Array:

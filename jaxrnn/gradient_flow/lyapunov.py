@@ -7,9 +7,11 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from jaxrnn.cell import Cell, Layer
-from jaxrnn.gradient_flow.along import pull, push, size_of, states_before
-from jaxrnn.run import check_run
+from jaxrnn._core.checks import check_choice
+from jaxrnn._core.folded import over_batch, pull, push, size_of
+from jaxrnn.cell import Cell
+from jaxrnn.layer import Layer
+from jaxrnn.model import trajectory
 
 
 def lyapunov_spectrum(
@@ -41,8 +43,8 @@ def lyapunov_spectrum(
              al. (2022), Front. Appl. Math. Stat. 8, 818799; Engelken, Wolf & Abbott
              (2023), Phys. Rev. Research 5, 043044.
     """
-    xs, state, _ = check_run(cell, params, xs, state, None, None)
-    size = size_of(state)
+    xs, before = trajectory(cell, params, xs, state)
+    size = size_of(before)
     count = size if count is None else count
     if isinstance(count, bool) or not isinstance(count, int) or not 0 < count <= size:
         raise ValueError(f"count: expected an integer in 1..{size}, got {count!r}")
@@ -52,19 +54,17 @@ def lyapunov_spectrum(
         raise ValueError(
             f"warmup: expected fewer than the {len(xs)} steps of xs, got {warmup}"
         )
-    if order not in ("tangent", "adjoint"):
-        raise ValueError(f"order: expected 'tangent' or 'adjoint', got {order!r}")
-    return _spectrum(cell, count, warmup, order, params, xs, state)
+    check_choice("order", order, ("tangent", "adjoint"))
+    return _spectrum(cell, count, warmup, order, params, xs, before)
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2, 3))
-def _spectrum(cell, count, warmup, order, params, xs, state):
-    before = states_before(cell, params, xs, state)
+def _spectrum(cell, count, warmup, order, params, xs, before):
     move = push if order == "tangent" else pull
 
     def of_row(xs, before):
         def one_step(q, step):
-            moved = jax.vmap(move(cell, params, *step), in_axes=1, out_axes=1)(q)
+            moved = jax.vmap(partial(move, cell, params, *step), 1, 1)(q)
             q, r = jnp.linalg.qr(moved)
             return q, jnp.log(jnp.abs(jnp.diagonal(r)))
 
@@ -77,6 +77,4 @@ def _spectrum(cell, count, warmup, order, params, xs, state):
         logs = logs[: len(logs) - warmup] if order == "adjoint" else logs[warmup:]
         return jnp.sort(logs.mean(0))[::-1]
 
-    for _ in range(xs.ndim - 2):
-        of_row = jax.vmap(of_row, in_axes=1)
-    return of_row(xs, before)
+    return over_batch(of_row, xs.ndim - 2, in_axes=1)(xs, before)

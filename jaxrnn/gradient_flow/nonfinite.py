@@ -7,10 +7,11 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from jaxrnn.bptt import bptt
-from jaxrnn.cell import Cell, Layer
-from jaxrnn.checks import check_flag
-from jaxrnn.unroll import unroll
+from jaxrnn._core.checks import check_flag
+from jaxrnn.backprop import bptt
+from jaxrnn.cell import Cell
+from jaxrnn.layer import Layer
+from jaxrnn.model import unroll
 
 
 class Place(NamedTuple):

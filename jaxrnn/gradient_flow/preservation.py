@@ -7,12 +7,13 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxrnn.backward import outer_sum
-from jaxrnn.bptt import bptt
+from jaxrnn._core.checks import check_cell
+from jaxrnn._core.folded import one_step
+from jaxrnn._core.maps import outer_sum
+from jaxrnn.backprop import bptt
 from jaxrnn.cell import Cell
 from jaxrnn.gradient_flow.alignment import Alignment, alignment
-from jaxrnn.gradient_flow.along import states_before
-from jaxrnn.step import transition
+from jaxrnn.model import trajectory
 
 
 class Preservation(NamedTuple):
@@ -52,21 +53,18 @@ def norm_preservation(
     Source:  Pascanu et al. (2013), arXiv 1211.5063, §3.3, equations 9 and 10; the
              ratio is of norms, as in equation 9.
     """
-    if not isinstance(cell, Cell):
-        raise TypeError(f"cell: expected a Cell, got {type(cell).__name__}")
+    check_cell(cell)
     d = bptt(cell, params, xs, state, cotangents, final=final)
-    if state is None:
-        state = cell.initial_state(params, xs.shape[1:-1])
-    value, w_s = _omega(cell, params, xs, state, d.adjoints, d.deltas.r)
+    xs, before = trajectory(cell, params, xs, state)
+    value, w_s = _omega(cell, params, xs, before, d.adjoints, d.deltas.r)
     return Preservation(value, w_s, d.params, alignment(w_s, d.params.w_s))
 
 
 @partial(jax.jit, static_argnums=0)
-def _omega(cell, params, xs, state, adjoints, d_r):
-    before = states_before(cell, params, xs, state)
-
+def _omega(cell, params, xs, before, adjoints, d_r):
     def pull(x, state, adjoint):
-        return jax.vjp(lambda s: transition(cell, params, s, x), state)[1](adjoint)[0]
+        _, back = jax.vjp(lambda s: one_step(cell, params, s, x)[0], state)
+        return back(adjoint)[0]
 
     carried = jax.vmap(pull)(xs, before, adjoints)  # c_{t-1}
     size, after = _norms(adjoints), _norms(carried)

@@ -1,11 +1,12 @@
 """Layers: cells put together, which `unroll`, `bptt` and `network` take as they take a
 cell.
 
-A layer is a record like a cell; its params and its state nest as its parts do. What
-happens by chance is drawn beforehand, by `draw_noise`, and given to the run: the same
-noise is the same function, whatever the gradient, the chunks or the pieces.
+A layer is a record like a cell; its params and its state nest as its parts do. Noise is
+drawn beforehand, by `draw_noise`, and given to the run: the same noise is the same
+function, whatever the gradient, the chunks or the pieces.
 """
 
+from jaxrnn.layer import CellNoise as CellNoise
 from jaxrnn.layers.bidirectional import Directions as Directions
 from jaxrnn.layers.bidirectional import backward_only as backward_only
 from jaxrnn.layers.bidirectional import bidirectional as bidirectional
@@ -13,4 +14,3 @@ from jaxrnn.layers.noise import draw_noise as draw_noise
 from jaxrnn.layers.noisy import noisy as noisy
 from jaxrnn.layers.stack import stack as stack
 from jaxrnn.layers.start import learned_start as learned_start
-from jaxrnn.run import CellNoise as CellNoise

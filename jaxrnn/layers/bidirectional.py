@@ -1,15 +1,17 @@
 """Layers that run backward in time: beside one that runs forward, or alone."""
 
 from collections.abc import Callable
-from functools import lru_cache
+from operator import itemgetter
 from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxrnn.cell import Cell, Layer, output_features
-from jaxrnn.layers.noise import check_layer, check_parts, draw_noise
+from jaxrnn._core.by_value import by_value
+from jaxrnn._core.door import as_layer, check_parts
+from jaxrnn.cell import Cell
+from jaxrnn.layer import Layer
 
 Merge = Literal["concat", "sum", "product", "mean"]
 
@@ -30,7 +32,7 @@ _MERGES: dict[str | None, Callable[[Array, Array], Any]] = {
 }
 
 
-@lru_cache(typed=True)
+@by_value
 def bidirectional(
     layer: Cell | Layer,
     backward: Cell | Layer | None = None,
@@ -50,13 +52,13 @@ def bidirectional(
     Raises:  TypeError or ValueError for what is no layer or an unknown merge.
     Source:  Schuster & Paliwal (1997), IEEE Trans. Signal Processing 45, 2673-2681.
     """
-    check_layer("layer", layer)
-    if backward is not None:
-        check_layer("backward", backward)
+    parts = Directions(
+        as_layer(layer, "layer"),
+        as_layer(layer if backward is None else backward, "backward"),
+    )
     if merge not in _MERGES:
         named = [m for m in _MERGES if m]
         raise ValueError(f"merge: expected one of {named} or None, got {merge!r}")
-    parts = Directions(layer, layer if backward is None else backward)
 
     def each(f, *trees):
         return Directions(*map(f, parts, *trees))
@@ -73,25 +75,26 @@ def bidirectional(
 
     def noise(key, params, xs):
         keys = jax.random.split(key)
-        return each(lambda part, k, p: draw_noise(k, part, p, xs), keys, params)
+        return each(lambda part, k, p: part.noise(k, p, xs), keys, params)
 
-    def run(apply, params, xs, state, noise):
-        noise = noise or (None, None)
-        ahead = apply(parts[0], params[0], xs, state[0], noise[0])
-        back = apply(parts[1], params[1], xs, state[1], noise[1], reverse=True)
+    def run(apply, carrier, xs):
+        def one(side):
+            noise = carrier.noise and carrier.noise[side]
+            on = carrier.part(itemgetter(side), itemgetter(side), noise)
+            return apply(parts[side], on, xs, reverse=side == 1)
+
+        ahead, back = one(0), one(1)
         _, states, finals = map(Directions, ahead, back)
         return _MERGES[merge](ahead[0], back[0]), states, finals
 
     def output_size(params):
-        widths = [
-            output_features(part, p) for part, p in zip(parts, params, strict=True)
-        ]
-        return sum(widths) if merge == "concat" else widths[0]
+        widths = each(lambda part, p: part.output_size(p), params)
+        return sum(widths) if merge == "concat" else widths.forward
 
-    return Layer(init, initial_state, output_size, noise, run)
+    return Layer(init, initial_state, output_size, noise, run, runs_backward=True)
 
 
-@lru_cache
+@by_value
 def backward_only(layer: Cell | Layer) -> Layer:
     """A layer that runs from the last step to the first; params and state are its own.
 
@@ -100,15 +103,9 @@ def backward_only(layer: Cell | Layer) -> Layer:
 
     Raises:  TypeError for what is no layer.
     """
-    check_layer("layer", layer)
+    part = as_layer(layer, "layer")
 
-    def noise(key, params, xs):
-        return draw_noise(key, layer, params, xs)
+    def run(apply, carrier, xs):
+        return apply(part, carrier, xs, reverse=True)
 
-    def run(apply, params, xs, state, noise):
-        return apply(layer, params, xs, state, noise, reverse=True)
-
-    def output_size(params):
-        return output_features(layer, params)
-
-    return Layer(layer.init, layer.initial_state, output_size, noise, run)
+    return part._replace(run=run, runs_backward=True)

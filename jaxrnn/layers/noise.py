@@ -1,4 +1,4 @@
-"""What chance does to a layer, drawn before the run; and what is a layer at all."""
+"""The noise of a layer, drawn before a run."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,18 +6,20 @@ from typing import Any
 import jax
 from jax import Array
 
-from jaxrnn.cell import Cell, Layer
+from jaxrnn._core.door import as_layer
+from jaxrnn.cell import Cell
+from jaxrnn.layer import Layer
 
 
 def draw_noise(
     key: Array, layer: Cell | Layer, params: Any, xs: Array | jax.ShapeDtypeStruct
 ) -> Any:
-    """Draw what chance does in one run over inputs like xs, for `unroll(noise=...)`.
+    """Draw the noise of one run over inputs like xs, for `unroll(noise=...)`.
 
     Shapes:  xs [T, ..., D], of which the shape and dtype are read.
-    Returns: a pytree of masks, or None for what has no chance in it, as a cell.
+    Returns: a pytree of masks; None for a layer without noise, such as a cell.
     """
-    return None if isinstance(layer, Cell) else layer.noise(key, params, xs)
+    return as_layer(layer, "layer").noise(key, params, xs)
 
 
 def draw_mask(key: Array, rate: float, shape: Sequence[int], like: Array) -> Any:
@@ -31,18 +33,3 @@ def draw_mask(key: Array, rate: float, shape: Sequence[int], like: Array) -> Any
 def check_rate(name: str, rate: Any) -> None:
     if not isinstance(rate, int | float) or not 0 <= rate < 1:
         raise ValueError(f"{name}: expected a rate in [0, 1), got {rate!r}")
-
-
-def check_layer(name: str, layer: Any) -> None:
-    if not isinstance(layer, Cell | Layer):
-        raise TypeError(
-            f"{name}: expected a Cell or a Layer, such as lstm() or stack(lstm(), "
-            f"lstm()), got {type(layer).__name__}"
-        )
-
-
-def check_parts(name: str, value: Any, wanted: type, parts: int) -> None:
-    if not isinstance(value, wanted) or len(value) != parts:
-        got = f"{type(value).__name__}"
-        got += f" of {len(value)}" if isinstance(value, tuple) else ""
-        raise TypeError(f"{name}: expected a {wanted.__name__} of {parts}, got {got}")

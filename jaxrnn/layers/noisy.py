@@ -1,25 +1,27 @@
-"""A cell that chance disturbs: dropout over time, DropConnect and zoneout."""
+"""Dropout, DropConnect and zoneout for a cell."""
 
-from functools import lru_cache, partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxrnn.cell import Cell, Layer, output_features
+from jaxrnn._core.by_value import by_value
+from jaxrnn._core.checks import check_cell
+from jaxrnn._core.door import as_layer
+from jaxrnn.cell import Cell
+from jaxrnn.layer import CellNoise, Layer
 from jaxrnn.layers.noise import check_rate, draw_mask
-from jaxrnn.run import CellNoise
 
 
 class InputNoise(NamedTuple):
-    """A mask [..., D] on the inputs, one for all steps, and what chance does inside."""
+    """A mask [..., D] on the inputs, one for all steps, and the cell's own noise."""
 
     mask: Array | None
     cell: CellNoise
 
 
-@lru_cache(typed=True)
+@by_value
 def noisy(
     cell: Cell,
     *,
@@ -28,7 +30,7 @@ def noisy(
     weights: float = 0.0,
     zoneout: float | tuple[float, ...] = 0.0,
 ) -> Layer:
-    """A cell that chance disturbs in a run with noise. Params and state are the cell's.
+    """A cell with dropout, DropConnect or zoneout. Params and state are the cell's.
 
     Args:
         inputs: dropout of the inputs, one mask for all steps of a sequence.
@@ -44,8 +46,7 @@ def noisy(
              Wan et al. (2013), in W_s: Merity, Keskar & Socher (2018), arXiv
              1708.02182, §2. zoneout: Krueger et al. (2017), arXiv 1606.01305, §3.2.
     """
-    if not isinstance(cell, Cell):
-        raise TypeError(f"cell: expected a Cell, got {type(cell).__name__}")
+    check_cell(cell)
     for name, rate in (("inputs", inputs), ("state", state), ("weights", weights)):
         check_rate(name, rate)
     for rate in zoneout if isinstance(zoneout, tuple) else (zoneout,):
@@ -80,14 +81,15 @@ def noisy(
             ),
         )
 
-    def run(apply, params, xs, start, noise):
+    def run(apply, carrier, xs):
+        noise = carrier.noise
         if noise is None:
             width = (len(xs), *[1] * (xs.ndim - 1))
-            shares = kept(start, lambda rate, _: jnp.full(width, rate, xs.dtype))
+            shares = kept(
+                carrier.state, lambda rate, _: jnp.full(width, rate, xs.dtype)
+            )
             noise = InputNoise(None, CellNoise(hold=shares))
         xs = xs if noise.mask is None else xs * noise.mask[None]
-        return apply(cell, params, xs, start, noise.cell)
+        return apply(cell, carrier._replace(noise=noise.cell), xs)
 
-    return Layer(
-        cell.init, cell.initial_state, partial(output_features, cell), noise, run
-    )
+    return as_layer(cell)._replace(noise=noise, run=run)

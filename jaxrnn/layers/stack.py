@@ -1,19 +1,17 @@
 """Layers one above the other."""
 
-from functools import lru_cache
-from typing import Literal, NamedTuple
+from operator import itemgetter
+from typing import Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
 
-from jaxrnn.cell import Cell, Layer, output_features
-from jaxrnn.layers.noise import (
-    check_layer,
-    check_parts,
-    check_rate,
-    draw_mask,
-    draw_noise,
-)
+from jaxrnn._core.by_value import by_value
+from jaxrnn._core.checks import check_choice
+from jaxrnn._core.door import as_layer, check_parts
+from jaxrnn.cell import Cell
+from jaxrnn.layer import Layer
+from jaxrnn.layers.noise import check_rate, draw_mask
 
 Skip = Literal["residual", "input"]
 
@@ -25,7 +23,7 @@ class StackNoise(NamedTuple):
     between: tuple
 
 
-@lru_cache(typed=True)
+@by_value
 def stack(
     *layers: Cell | Layer, skip: Skip | None = None, dropout: float = 0.0
 ) -> Layer:
@@ -47,32 +45,30 @@ def stack(
     """
     if not layers:
         raise ValueError("layers: expected one or more, got none")
-    for i, layer in enumerate(layers):
-        check_layer(f"layers[{i}]", layer)
-    if skip not in (None, "residual", "input"):
-        raise ValueError(f"skip: expected 'residual', 'input' or None, got {skip!r}")
+    parts = [as_layer(layer, f"layers[{i}]") for i, layer in enumerate(layers)]
+    check_choice("skip", skip, (*get_args(Skip), None))
     check_rate("dropout", dropout)
-    count = len(layers)
+    count = len(parts)
 
     def init(key, input_size, hidden_size, **options):
         params, width = [], input_size
-        for layer, k in zip(layers, jax.random.split(key, count), strict=True):
+        for part, k in zip(parts, jax.random.split(key, count), strict=True):
             below = width + input_size if params and skip == "input" else width
-            params.append(layer.init(k, below, hidden_size, **options))
-            width = output_features(layer, params[-1])
+            params.append(part.init(k, below, hidden_size, **options))
+            width = part.output_size(params[-1])
         return tuple(params)
 
     def initial_state(params, batch_shape=()):
         check_parts("params", params, tuple, count)
-        pairs = zip(layers, params, strict=True)
-        return tuple(layer.initial_state(p, batch_shape) for layer, p in pairs)
+        pairs = zip(parts, params, strict=True)
+        return tuple(part.initial_state(p, batch_shape) for part, p in pairs)
 
     def noise(key, params, xs):
         inside, between, below = [], [], xs
-        for i, layer in enumerate(layers):
+        for i, part in enumerate(parts):
             k_inside, k_between = jax.random.split(jax.random.fold_in(key, i))
-            inside.append(draw_noise(k_inside, layer, params[i], below))
-            width = output_features(layer, params[i])
+            inside.append(part.noise(k_inside, params[i], below))
+            width = part.output_size(params[i])
             shape = (*xs.shape[:-1], width)
             if i + 1 < count:
                 between.append(draw_mask(k_between, dropout, shape, xs))
@@ -80,25 +76,26 @@ def stack(
                 below = jax.ShapeDtypeStruct((*xs.shape[:-1], reads), xs.dtype)
         return StackNoise(tuple(inside), tuple(between))
 
-    def run(apply, params, xs, state, noise):
-        inside, between = noise or StackNoise((None,) * count, (None,) * (count - 1))
+    def run(apply, carrier, xs):
+        nothing = StackNoise((None,) * count, (None,) * (count - 1))
+        inside, between = carrier.noise or nothing
         hs, states, finals = xs, [], []
-        for i, layer in enumerate(layers):
+        for i, part in enumerate(parts):
             below = hs
             if i > 0 and between[i - 1] is not None:
                 below = hs * between[i - 1]
             if i > 0 and skip == "input":
                 below = jnp.concatenate([xs, below], axis=-1)
-            hs, layer_states, final = apply(
-                layer, params[i], below, state[i], inside[i]
-            )
+            on = carrier.part(itemgetter(i), itemgetter(i), inside[i])
+            hs, part_states, final = apply(part, on, below)
             if i > 0 and skip == "residual":
                 hs = hs + below
-            states.append(layer_states)
+            states.append(part_states)
             finals.append(final)
         return hs, tuple(states), tuple(finals)
 
     def output_size(params):
-        return output_features(layers[-1], params[-1])
+        return parts[-1].output_size(params[-1])
 
-    return Layer(init, initial_state, output_size, noise, run)
+    runs_backward = any(part.runs_backward for part in parts)
+    return Layer(init, initial_state, output_size, noise, run, runs_backward)

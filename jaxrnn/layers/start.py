@@ -1,13 +1,16 @@
 """A layer whose initial state is learned."""
 
-from functools import lru_cache
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from jaxrnn.cell import Cell, Layer, output_features
-from jaxrnn.layers.noise import check_layer, check_parts, draw_noise
+from jaxrnn._core.by_value import by_value
+from jaxrnn._core.checks import check_alike
+from jaxrnn._core.door import as_layer, check_parts
+from jaxrnn.cell import Cell
+from jaxrnn.layer import Layer
 
 
 class Learned(NamedTuple):
@@ -17,32 +20,34 @@ class Learned(NamedTuple):
     start: Any
 
 
-@lru_cache(typed=True)
+@by_value
 def learned_start(layer: Cell | Layer) -> Layer:
     """A layer whose initial state is learned: its params are `Learned(layer, start)`.
 
     The start is the layer's own at first (zeros for a cell), one for all rows; it is
     what a run without a given state begins with, and its gradient is the rows' sum.
     """
-    check_layer("layer", layer)
+    inner = as_layer(layer, "layer")
 
     def init(key, input_size, hidden_size, **options):
-        params = layer.init(key, input_size, hidden_size, **options)
-        return Learned(params, layer.initial_state(params))
+        params = inner.init(key, input_size, hidden_size, **options)
+        return Learned(params, inner.initial_state(params))
 
     def initial_state(params, batch_shape=()):
         check_parts("params", params, Learned, 2)
+        check_alike("params.start", params.start, inner.initial_state(params.layer))
         return jax.tree.map(
             lambda s: jnp.broadcast_to(s, (*batch_shape, *s.shape)), params.start
         )
 
     def noise(key, params, xs):
-        return draw_noise(key, layer, params.layer, xs)
+        return inner.noise(key, params.layer, xs)
 
-    def run(apply, params, xs, state, noise):
-        return apply(layer, params.layer, xs, state, noise)
+    def run(apply, carrier, xs):
+        on = carrier.part(attrgetter("layer"), lambda state: state, carrier.noise)
+        return apply(inner, on, xs)
 
     def output_size(params):
-        return output_features(layer, params.layer)
+        return inner.output_size(params.layer)
 
-    return Layer(init, initial_state, output_size, noise, run)
+    return Layer(init, initial_state, output_size, noise, run, inner.runs_backward)

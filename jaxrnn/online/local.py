@@ -10,17 +10,17 @@ e-prop only what does not go through W_s; RFLO a number in place of it.
 """
 
 from collections.abc import Callable
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
+from jaxrnn._core.checks import check_cell
+from jaxrnn._core.folded import one_step
+from jaxrnn._core.maps import input_map, recurrent_map
 from jaxrnn.cell import Cell, Params
-from jaxrnn.forward import input_map, recurrent_map
 from jaxrnn.online.record import Online, by_row, sum_rows, zeros_by_row
-from jaxrnn.step import transition
 
 
 class Traces(NamedTuple):
@@ -84,12 +84,12 @@ class _Part(NamedTuple):
 
 
 def _local(name: str, cell: Cell, blocks: Callable[..., Any]) -> Online:
-    if not isinstance(cell, Cell):
-        raise TypeError(f"cell: expected a Cell, got {type(cell).__name__}")
-    if not _keeps_to_units(cell):
+    check_cell(cell)
+    if not cell.independent:
         raise ValueError(
             f"cell: {name} expected a gate map in which each unit reads its own "
-            "pre-activations and state alone; this one mixes units: see rtrl or uoro"
+            "pre-activations and state alone; this one mixes units, or does not say "
+            "that it does not (independent=True): see rtrl or uoro"
         )
 
     def init(params, state):
@@ -97,7 +97,7 @@ def _local(name: str, cell: Cell, blocks: Callable[..., Any]) -> Online:
         return Traces(state, tuple(zeros for _ in state))
 
     def update(params, memory, x, cotangent):
-        after = transition(cell, params, memory.state, x)
+        after, _ = one_step(cell, params, memory.state, x)
 
         def of_row(state, traces, x, d_h):
             parts = _derivatives(cell, params, state, x)
@@ -173,35 +173,3 @@ def _scale(row: Any, tree: Any) -> Any:
 
 def _add(trees: list[Any], last: Any) -> Any:
     return jax.tree.map(lambda *leaves: sum(leaves), *trees, last)
-
-
-@lru_cache
-def _keeps_to_units(cell: Cell) -> bool:
-    """Whether unit j of the gate map reads unit j alone: tried on a few units."""
-    units = 4  # even, which some cells want
-
-    @jax.jit
-    def slopes():
-        params = cell.init(jax.random.key(0), 2, units)
-        keys = jax.random.split(jax.random.key(1), 3)
-        draw = partial(jax.random.normal, dtype=params.w_x.dtype)
-        z, r = (draw(k, w.shape[1:]) for k, w in zip(keys, params[:2], strict=False))
-        start = cell.initial_state(params)
-        state = jax.tree.map(lambda s: s + draw(keys[2], s.shape), start)
-
-        def gate(*args):
-            return cell.gate(*args)[0]
-
-        return params, start, jax.jacfwd(gate, (0, 1, 2, 3))(params.own, z, r, state)
-
-    with jax.ensure_compile_time_eval():
-        params, start, blocks = slopes()
-    if any(part.shape != (units,) for part in start) or params.w_s.shape[1] % units:
-        return False
-    if any(a.ndim != 1 for a in jax.tree.leaves(params.own)):
-        return False
-    for block in map(np.asarray, jax.tree.leaves(blocks)):
-        others = ~np.tile(np.eye(units, dtype=bool), block.shape[1] // units)
-        if np.any(block[others] != 0):
-            return False
-    return True

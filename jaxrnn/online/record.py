@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from jaxrnn.checks import check_array
+from jaxrnn._core.checks import check_array
+from jaxrnn._core.folded import over_batch
 
 
 class Online(NamedTuple):
@@ -50,9 +51,7 @@ def gradient(
 
 def by_row(f: Callable[..., Any], x: Array) -> Callable[..., Any]:
     """`f` of one row, mapped over the batch axes that x [..., D] has."""
-    for _ in range(x.ndim - 1):
-        f = jax.vmap(f)
-    return f
+    return over_batch(f, x.ndim - 1)
 
 
 def sum_rows(grads: Any, params: Any) -> Any:

@@ -11,9 +11,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxrnn.cell import Cell, Layer
+from jaxrnn._core.checks import check_choice
+from jaxrnn._core.folded import one_step, pack, unpack
+from jaxrnn.cell import Cell
+from jaxrnn.layer import Layer
 from jaxrnn.online.record import Online, by_row, sum_rows, zeros_by_row
-from jaxrnn.step import emit, pack, unpack
 
 
 class Influence(NamedTuple):
@@ -34,8 +36,7 @@ def rtrl(cell: Cell | Layer, *, gradient: str = "manual") -> Online:
             with the derivation by hand.
     Raises:  ValueError for another gradient.
     """
-    if gradient not in ("manual", "autodiff"):
-        raise ValueError(f"gradient: expected 'manual' or 'autodiff', got {gradient!r}")
+    check_choice("gradient", gradient, ("manual", "autodiff"))
 
     def init(params, state):
         size = pack(state).shape[-1]
@@ -43,20 +44,20 @@ def rtrl(cell: Cell | Layer, *, gradient: str = "manual") -> Online:
         return Influence(state, zeros_by_row(rows, state))
 
     def update(params, memory, x, cotangent):
-        h, after = emit(cell, params, memory.state, x)
+        after, h = one_step(cell, params, memory.state, x)
 
         def of_row(state, influence, x, d_h):
-            (_, new), pull = jax.vjp(
-                lambda p, s: emit(cell, p, s, x, gradient=gradient), params, state
+            (new, _), pull = jax.vjp(
+                lambda p, s: one_step(cell, p, s, x, gradient=gradient), params, state
             )
             nothing = jax.tree.map(jnp.zeros_like, new)
-            direct, back = pull((d_h, nothing))
+            direct, back = pull((nothing, d_h))
             # through the state before, which M_{t-1} knows, and at once
             grads = jax.tree.map(
                 lambda m, d: jnp.tensordot(pack(back), m, 1) + d, influence, direct
             )
             units = unpack(jnp.eye(pack(state).shape[-1], dtype=x.dtype), state)
-            at_once, jacobian = jax.vmap(lambda u: pull((jnp.zeros_like(d_h), u)))(
+            at_once, jacobian = jax.vmap(lambda u: pull((u, jnp.zeros_like(d_h))))(
                 units
             )
             # M_t = J_t M_{t-1} + ∂⁺s_t/∂θ

@@ -10,10 +10,13 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from jaxrnn.bptt import bptt
-from jaxrnn.cell import Cell, Layer, output_features
+from jaxrnn._core.checks import check_positive
+from jaxrnn._core.door import as_layer
+from jaxrnn._core.folded import one_step
+from jaxrnn.backprop import bptt
+from jaxrnn.cell import Cell
+from jaxrnn.layer import Layer
 from jaxrnn.online.record import Online
-from jaxrnn.step import emit
 
 
 class Window(NamedTuple):
@@ -39,9 +42,8 @@ def truncated(cell: Cell | Layer, k1: int, k2: int) -> Online:
 
     Raises:  ValueError unless 1 ≤ k1 ≤ k2.
     """
-    for name, k in (("k1", k1), ("k2", k2)):
-        if isinstance(k, bool) or not isinstance(k, int) or k < 1:
-            raise ValueError(f"{name}: expected a positive integer, got {k!r}")
+    check_positive("k1", k1)
+    check_positive("k2", k2)
     if k1 > k2:
         raise ValueError(f"k2: expected at least k1 = {k1}, got {k2}")
 
@@ -56,12 +58,12 @@ def truncated(cell: Cell | Layer, k1: int, k2: int) -> Online:
             state,
             jax.tree.map(window, state),
             jnp.zeros((k2, *batch, inputs), dtype),
-            jnp.zeros((k2, *batch, output_features(cell, params)), dtype),
+            jnp.zeros((k2, *batch, as_layer(cell).output_size(params)), dtype),
             jnp.zeros((), jnp.int32),
         )
 
     def update(params, memory, x, cotangent):
-        h, after = emit(cell, params, memory.state, x)
+        after, h = one_step(cell, params, memory.state, x)
 
         def pushed(window, new):
             return jnp.concatenate([window[1:], new[None]])

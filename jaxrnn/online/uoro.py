@@ -14,10 +14,11 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxrnn.cell import Cell, Layer
-from jaxrnn.numerics import global_norm
+from jaxrnn._core.folded import one_step, pack, push, unpack
+from jaxrnn._core.numerics import global_norm
+from jaxrnn.cell import Cell
+from jaxrnn.layer import Layer
 from jaxrnn.online.record import Online, by_row, sum_rows, zeros_by_row
-from jaxrnn.step import emit, pack, transition, unpack
 
 
 class RankOne(NamedTuple):
@@ -45,18 +46,20 @@ def uoro(key: Array, cell: Cell | Layer) -> Online:
         return RankOne(state, key, nothing, zeros_by_row(params, state))
 
     def update(params, memory, x, cotangent):
-        h, after = emit(cell, params, memory.state, x)
+        after, h = one_step(cell, params, memory.state, x)
         next_key, k_signs = jax.random.split(memory.key)
         signs = jax.random.rademacher(k_signs, memory.of_state.shape, x.dtype)
 
         def of_row(state, of_state, of_params, x, d_h, signs):
-            (_, new), pull = jax.vjp(lambda p, s: emit(cell, p, s, x), params, state)
-            direct, back = pull((d_h, jax.tree.map(jnp.zeros_like, new)))
+            (new, _), pull = jax.vjp(
+                lambda p, s: one_step(cell, p, s, x), params, state
+            )
+            direct, back = pull((jax.tree.map(jnp.zeros_like, new), d_h))
             along = jnp.vdot(pack(back), of_state)
             grads = jax.tree.map(lambda d, m: d + along * m, direct, of_params)
 
-            pushed = _push(cell, params, state, x, of_state)  # J_t s̃_{t-1}
-            at_once, _ = pull((jnp.zeros_like(d_h), unpack(signs, state)))  # νᵀ ∂⁺s/∂θ
+            pushed = push(cell, params, state, x, of_state)  # J_t s̃_{t-1}
+            at_once, _ = pull((unpack(signs, state), jnp.zeros_like(d_h)))  # νᵀ ∂⁺s/∂θ
             rho_0 = _balance(global_norm(of_params), global_norm(pushed))
             rho_1 = _balance(global_norm(at_once), global_norm(signs))
             rho_0, rho_1 = rho_0.astype(x.dtype), rho_1.astype(x.dtype)
@@ -73,15 +76,6 @@ def uoro(key: Array, cell: Cell | Layer) -> Online:
         return memory, sum_rows(grads, params)
 
     return Online(init, update)
-
-
-def _push(cell, params, state, x, direction):
-    """J v, by forward mode."""
-
-    def one_step(state):
-        return transition(cell, params, state, x, gradient="autodiff")
-
-    return pack(jax.jvp(one_step, (state,), (unpack(direction, state),))[1])
 
 
 def _balance(left: Array, right: Array) -> Array:

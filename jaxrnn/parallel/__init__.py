@@ -4,7 +4,6 @@
 by Newton's method over the whole sequence, or directly where the cell is linear.
 """
 
-from jaxrnn.parallel.bptt import ParallelBPTT as ParallelBPTT
-from jaxrnn.parallel.bptt import bptt as bptt
+from jaxrnn.parallel.backprop import bptt as bptt
+from jaxrnn.parallel.model import unroll as unroll
 from jaxrnn.parallel.newton import Newton as Newton
-from jaxrnn.parallel.unroll import unroll as unroll

@@ -17,17 +17,20 @@ over the sequence length", arXiv 2309.12252, §3; the backward scan: Wang, Bai &
 Pekhimenko (2020), "BPPSA", MLSys, §3.
 """
 
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from jaxrnn.cell import Cell, Params
-from jaxrnn.parallel.recurrence import affine, jacobians, matrices_of, solve
-from jaxrnn.step import pack, transition, unpack
-from jaxrnn.unroll import unroll
+from jaxrnn._core.backward import gather
+from jaxrnn._core.chunks import Plan, make_plan
+from jaxrnn._core.folded import pack, unpack
+from jaxrnn._core.forward import advance_all, forward
+from jaxrnn._core.marks import Marks, live_only, states_before
+from jaxrnn.cell import Cell
+from jaxrnn.layer import Carrier
+from jaxrnn.parallel.recurrence import jacobians, matrices_of, solve, steps_back
 
 
 class Newton(NamedTuple):
@@ -50,63 +53,86 @@ class Method(NamedTuple):
 
 
 class Run(NamedTuple):
-    """Every state (parts [T, ..., H]), the last one, and how they were found."""
+    """Every state of a cell, parts [T, ..., H], and how they were found."""
 
     states: Any
-    final: Any
     newton: Newton
 
 
-def find_states(
-    cell: Cell, method: Method | None, params: Params, xs: Array, state: Any, probe: Any
-) -> Run:
-    """Every state of a run; its derivative is the exact backward scan.
+# Runners --------------------------------------------------------------------------
+
+
+def by_newton(
+    method: Method, cell: Cell, carrier: Carrier, marks: Marks, xs: Array
+) -> tuple[Any, Run, Any]:
+    """A runner: all steps at once, forward and backward; its states are a `Run`."""
+    states, final, newton = _solved(cell, method, carrier, marks, xs)
+    states = live_only(marks, states)
+    return states[0], Run(states, newton), final
+
+
+def by_scan(
+    plan: Plan, cell: Cell, carrier: Carrier, marks: Marks, xs: Array
+) -> tuple[Any, Any, Any]:
+    """A runner: the ordinary loop forward, and all steps at once backward."""
+    del plan  # nothing is cut into chunks
+    states, final, _ = _solved(cell, None, carrier, marks, xs)
+    states = live_only(marks, states)
+    return states[0], states, final
+
+
+# Forward --------------------------------------------------------------------------
+
+
+def _find(cell, method, carrier, marks, xs):
+    """Every state of a run, the last one, and how they were found.
 
     Args:
         method: None for the sequential loop.
-        probe: None, or zeros like the states, whose gradient is every λ_t.
     """
-    del probe
+    state = carrier.state
     if method is None or len(xs) == 0:
-        states, final = unroll(cell, params, xs, state, return_states=True)
-        nothing = Newton(jnp.int32(0), jnp.zeros((), xs.dtype), jnp.bool_(True))
-        return Run(states, final, nothing)
+        plan = make_plan(Plan(store="states"), carrier.params, xs)
+        states, final, _ = forward(cell, plan, carrier, marks, xs)
+        found = Newton(jnp.int32(0), jnp.zeros((), xs.dtype), jnp.bool_(True))
+        return states, final, found
     like = jax.tree.map(lambda s: jnp.broadcast_to(s, (len(xs), *s.shape)), state)
     tolerance = method.tolerance
     if tolerance is None:
         tolerance = 64 * float(jnp.finfo(xs.dtype).eps)
-    one = matrices_of(cell).one
-    if one is not None:
-        vectors, residual, count = _direct(cell, one, params, xs, state, like)
+
+    def step(vectors):  # f_t of every state before
+        before = states_before(state, unpack(vectors, like))
+        return pack(advance_all(cell, carrier, marks, xs, before))
+
+    kind = matrices_of(cell, marks)
+    if kind.one is not None:
+        # One scan: A_t and b_t wait for no state. A step from zero gives b_t, and the
+        # first one, which comes from s_0, its state.
+        zeros = jax.tree.map(jnp.zeros_like, like)
+        _, back = steps_back(cell, carrier, marks, xs, zeros)
+        vectors = solve(kind, jacobians(kind, back, like), step(pack(zeros)))
+        residual, count = _residual(step(vectors), vectors), jnp.int32(0)
     else:
-        chosen = method.max_iterations or len(xs), tolerance
-        vectors, residual, count = _sweeps(cell, *chosen, params, xs, state, like)
+
+        def slopes(vectors):
+            before = states_before(state, unpack(vectors, like))
+            _, back = steps_back(cell, carrier, marks, xs, before)
+            return jacobians(kind, back, like)
+
+        limit = method.max_iterations or len(xs)
+        vectors, residual, count = _sweeps(
+            kind, step, slopes, pack(like), limit, tolerance
+        )
     converged = residual <= tolerance
-    vectors = jnp.where(converged, vectors, jnp.nan)
-    states = unpack(vectors, like)
+    states = unpack(jnp.where(converged, vectors, jnp.nan), like)
     final = jax.tree.map(lambda s: s[-1], states)
-    return Run(states, final, Newton(count, residual, converged))
+    return states, final, Newton(count, residual, converged)
 
 
-def _direct(cell, one, params, xs, state, like):
-    """Of a linear cell, one scan: its A_t and b_t wait for no state."""
-    kind = matrices_of(cell)
-    a, b = affine(cell, one, params, like, xs)
-    start = pack(state)
-    vectors = solve(kind, a, b.at[0].add(kind.act(a[0], start)))
-    before = jnp.concatenate([start[None], vectors])[:-1]
-    after = kind.act(a, before) + b
-    return vectors, _residual(after, vectors), jnp.int32(0)
-
-
-def _sweeps(cell, limit, tolerance, params, xs, state, like):
-    kind = matrices_of(cell)
-
-    def shift(vectors):
-        return unpack(jnp.concatenate([pack(state)[None], vectors])[:-1], like)
-
+def _sweeps(kind, step, slopes, start, limit, tolerance):
     def look(vectors):
-        after = pack(transition(cell, params, shift(vectors), xs))
+        after = step(vectors)
         return vectors, after, _residual(after, vectors)
 
     def more(carry):
@@ -117,14 +143,13 @@ def _sweeps(cell, limit, tolerance, params, xs, state, like):
     def sweep(carry):
         (vectors, after, _), count = carry
         wrong = after - vectors  # r_t
-        a = jacobians(cell, params, shift(vectors), xs)
-        onward = solve(kind, a, wrong) - wrong  # J_t δ_{t-1}
+        onward = solve(kind, slopes(vectors), wrong) - wrong  # J_t δ_{t-1}
         sound = _sound(onward, after)
         vectors = after + jnp.where(sound, onward, jnp.zeros_like(onward))
         return look(vectors), count + 1
 
     (vectors, _, residual), count = lax.while_loop(
-        more, sweep, (look(pack(like)), jnp.int32(0))
+        more, sweep, (look(start), jnp.int32(0))
     )
     return vectors, residual, count
 
@@ -148,37 +173,47 @@ def _sound(onward: Array, after: Array) -> Array:
     return lax.cummin(sound.astype(jnp.int32)).astype(bool)
 
 
-def _forward(cell, method, params, xs, state, probe):
+# Backward -------------------------------------------------------------------------
+
+
+def _forward(cell, method, carrier, marks, xs):
     # The rule itself, so that the derivative can be taken again.
-    run = solve_run(cell, method, params, xs, state, probe)
-    return run, (params, xs, state, probe, run.states, run.newton.converged)
+    states, final, newton = _solved(cell, method, carrier, marks, xs)
+    left = carrier, marks, xs, states, newton.converged
+    return (states, final, newton), left
 
 
 def _backward(cell, method, residuals, cotangents):
     del method
-    params, xs, state, probe, states, converged = residuals
+    carrier, marks, xs, states, converged = residuals
     direct, final, _ = cotangents
+    params = carrier.params
     if len(xs) == 0:
-        nothing = jax.tree.map(jnp.zeros_like, (params, xs))
-        return *nothing, final, probe
-    kind = matrices_of(cell)
-    before = jax.tree.map(
-        lambda first, s: jnp.concatenate([first[None], s])[:-1], state, states
-    )
+        nothing = jax.tree.map(jnp.zeros_like, carrier._replace(noise=None))
+        return nothing._replace(state=final), None, jnp.zeros_like(xs)
+    kind = matrices_of(cell, marks)
+    before = states_before(carrier.state, states)
+    at, back = steps_back(cell, carrier, marks, xs, before)
     # λ_t = J_{t+1}ᵀ λ_{t+1} + g_t; nothing follows the last step but `final`
-    a = jacobians(cell, params, before, xs)
+    a = jacobians(kind, back, states)
     a = jnp.concatenate([a[1:], jnp.zeros_like(a[:1])])
     direct = pack(direct).at[-1].add(pack(final))
     adjoints = solve(kind, kind.transpose(a), direct, reverse=True)
-    adjoints = unpack(adjoints, states)
-    # and all parameters' and inputs' gradients from all λ_t, again as one large step
-    _, pull = jax.vjp(partial(transition, cell), params, before, xs)
-    d_params, d_before, d_xs = pull(adjoints)
-    d_state = jax.tree.map(lambda d: d[0], d_before)
-    d = d_params, d_xs, d_state, None if probe is None else adjoints
+    # and all parameters' and inputs' gradients from all λ_t at once
+    before, restart, delta, adjoints = back(unpack(adjoints, states))
+    d_params = gather(cell, params, marks, xs, at, delta, adjoints)
+    d = Carrier(
+        params=jax.tree.map(lambda p, g: g.astype(p.dtype), params, d_params),
+        state=jax.tree.map(lambda a: a[0], before),
+        restart=jax.tree.map(lambda a: a.sum(0), restart),
+        deltas=None if carrier.deltas is None else delta,
+        adjoints=None if carrier.adjoints is None else adjoints,
+    )
+    d = d, delta.z @ params.w_x.T
     # By a choice, since XLA may make 0 of NaN times a slope of 0.
-    return jax.tree.map(lambda g: jnp.where(converged, g, jnp.nan), d)
+    d, d_xs = jax.tree.map(lambda g: jnp.where(converged, g, jnp.nan), d)
+    return d, None, d_xs
 
 
-solve_run = jax.custom_vjp(find_states, nondiff_argnums=(0, 1))
-solve_run.defvjp(_forward, _backward)
+_solved = jax.custom_vjp(_find, nondiff_argnums=(0, 1))
+_solved.defvjp(_forward, _backward)

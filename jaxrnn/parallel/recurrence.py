@@ -5,25 +5,32 @@ from: the Jacobian of a cell's step, at all steps at once.
 
 Two steps one after the other are again such a step, (A, b) then (A', b') being
 (A'A, A'b + b'): this is associative, so that a scan may group the steps as a tree.
-A_t is dense, or, of a cell whose units are linear and apart, a diagonal: of real
-numbers, or of complex ones kept as the cell keeps them, real parts first.
+A_t is dense, or, of a linear cell, a diagonal: of real numbers, or of complex ones kept
+as the cell keeps them, real parts first.
 
 Source: Blelloch (1990), "Prefix sums and their applications", §1.4.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from jaxrnn.cell import Cell, Params
-from jaxrnn.cells.lru import lru
-from jaxrnn.cells.mingru import mingru
-from jaxrnn.forward import input_map, recurrent_map
-from jaxrnn.numerics import widen
-from jaxrnn.step import pack, transition, unpack
+from jaxrnn._core.backward import (
+    Deltas,
+    Point,
+    linearized,
+    marked_step_back,
+    points,
+)
+from jaxrnn._core.folded import pack, unpack
+from jaxrnn._core.marks import Marks
+from jaxrnn._core.numerics import widen
+from jaxrnn.cell import Cell
+from jaxrnn.layer import Carrier
 
 
 class Matrices(NamedTuple):
@@ -76,57 +83,59 @@ _DENSE = Matrices(_dense_times, _dense_act, _dense_transpose)
 _REAL = Matrices(jnp.multiply, jnp.multiply, lambda a: a, jnp.ones_like)
 _COMPLEX = Matrices(_complex_times, _complex_times, _conjugate, _complex_one)
 
-# Linear cells, by the gate map that all their variants share.
-_DIAGONAL = {mingru().gate: _REAL, lru().gate: _COMPLEX}
+_DIAGONAL = {"real": _REAL, "complex": _COMPLEX}
 
 
-def matrices_of(cell: Cell) -> Matrices:
-    """How this cell's Jacobians are kept."""
-    return _DIAGONAL.get(cell.gate, _DENSE)
+def matrices_of(cell: Cell, marks: Marks) -> Matrices:
+    """How this cell's Jacobians are kept.
+
+    Zoneout may hold one half of a complex unit and not the other: no diagonal then.
+    """
+    if cell.linear is None or marks.hold is not None:
+        return _DENSE
+    return _DIAGONAL[cell.linear]
 
 
-def jacobians(cell: Cell, params: Params, before: Any, xs: Array) -> Array:
+def steps_back(
+    cell: Cell, carrier: Carrier, marks: Marks, xs: Array, before: Any
+) -> tuple[Point, Callable[[Any], tuple[Any, Any, Deltas, Any]]]:
+    """Where every step is linearised, and all of them back at once, given all λ_t.
+
+    Raises:  ValueError for a cell whose pull-back is not linear in λ_t.
+    """
+    if not cell.exact:
+        raise ValueError(
+            "cell: expected one whose adjoints pass as they are, since a scan puts "
+            "their products together in another order; got a clipped cell"
+        )
+    own = carrier.params.own
+    at = points(carrier, marks, xs, before)
+    coefficients = linearized(cell, own, marks, at, None, None)
+    static = cell, own, carrier.params.w_s.T, carrier.noise.mask
+    return at, partial(marked_step_back, *static, marks, coefficients)
+
+
+def jacobians(kind: Matrices, back: Callable[[Any], Any], like: Any) -> Array:
     """∂s_t/∂s_{t-1} of every step: dense [T, ..., N, N], or diagonal [T, ..., N].
 
-    To the cell, all steps at once are one step of a batch T times as large. A row of a
-    dense one is the step's derivative by hand of a unit vector: N of them.
-    """
-    one = matrices_of(cell).one
-    if one is not None:
-        return affine(cell, one, params, before, xs)[0]
-    _, pull = jax.vjp(lambda s: transition(cell, params, s, xs), before)
-    like = pack(before)
-    size = like.shape[-1]
-    units = jnp.eye(size, dtype=like.dtype).reshape(size, *[1] * (like.ndim - 1), size)
-    units = jnp.broadcast_to(units, (size, *like.shape))
-    (rows,) = jax.vmap(pull)(unpack(units, before))
-    return jnp.moveaxis(pack(rows), 0, -2)
-
-
-def affine(
-    cell: Cell,
-    one: Callable[[Array], Array],
-    params: Params,
-    like: Any,
-    xs: Array,
-) -> tuple[Array, Array]:
-    """A_t and b_t [T, ..., N] of a linear cell, read off its gate map.
-
-    The map is A s + b: b is its value at zero, and A's entries its derivative there
-    along a vector of ones.
+    A row of a dense one is the step's derivative by hand of a unit vector: N of them.
 
     Args:
-        one: of the cell's `Matrices`.
+        back: from `steps_back`.
         like: states, parts [T, ..., H]; only their shapes are read.
     """
-    zero = jax.tree.map(jnp.zeros_like, like)
-    z, r = input_map(params, xs), recurrent_map(params, zero[0])
-    b, a = jax.jvp(
-        lambda s: cell.gate(params.own, z, r, s)[0],
-        (zero,),
-        (jax.tree.map(one, zero),),
-    )
-    return pack(a), pack(b)
+    vector = pack(like)
+
+    def pulled(v):
+        return pack(back(unpack(v, like))[0])
+
+    if kind.one is not None:
+        return kind.transpose(pulled(kind.one(vector)))
+    size = vector.shape[-1]
+    units = jnp.eye(size, dtype=vector.dtype)
+    units = units.reshape(size, *[1] * (vector.ndim - 1), size)
+    rows = jax.vmap(pulled)(jnp.broadcast_to(units, (size, *vector.shape)))
+    return jnp.moveaxis(rows, 0, -2)
 
 
 def solve(kind: Matrices, a: Array, b: Array, *, reverse: bool = False) -> Array:

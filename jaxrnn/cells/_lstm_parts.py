@@ -19,10 +19,10 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxrnn.cell import Cell, init_params
+from jaxrnn._core.numerics import spread
+from jaxrnn.cell import Cell, LSTMState
+from jaxrnn.cells._parts import make_init
 from jaxrnn.cells.layer_norm import Standard, pull_standard, rescale, standardize
-from jaxrnn.cells.lstm_state import LSTMState
-from jaxrnn.numerics import spread
 
 
 class Parts(NamedTuple):
@@ -77,33 +77,28 @@ def make_cell(
     """The cell with these parts; `lstm` checks them."""
     gates = 3 if coupled else 4
 
-    def init(key, input_size, hidden_size, *, bias=True, dtype=jnp.float32):
-        k_maps, k_own = jax.random.split(key)
-        params = init_params(
-            k_maps,
-            input_size,
-            hidden_size,
-            gates=gates,
-            state_size=projection,
-            bias=bias,
-            dtype=dtype,
-        )
+    def own(key, params):
+        dtype = params.w_x.dtype
+        hidden_size = params.w_x.shape[1] // gates
         zeros = jnp.zeros(hidden_size, dtype)
         own = Parts()
         if peepholes:
             own = own._replace(p_i=zeros, p_f=None if coupled else zeros, p_o=zeros)
         if projection is not None:
             draw = jax.nn.initializers.lecun_normal()
-            w_p = draw(k_own, (hidden_size, projection), jnp.float32)
+            w_p = draw(key, (hidden_size, projection), jnp.float32)
             own = own._replace(w_p=w_p.astype(dtype))
         if memory_norm:
             own = own._replace(gain=jnp.ones_like(zeros), shift=zeros)
-        if bias:
-            # σ(-b) = 1 - σ(b): the coupled forget gate starts where the other does
-            first = [-forget_bias, 0, 0] if coupled else [0, forget_bias, 0, 0]
-            b = jnp.repeat(jnp.asarray(first, dtype), hidden_size)
-            params = params._replace(b=b)
-        return params._replace(own=own)
+        return own
+
+    def forget_bias_in(params):
+        if params.b is None:
+            return params
+        # σ(-b) = 1 - σ(b): the coupled forget gate starts where the other does
+        first = [-forget_bias, 0, 0] if coupled else [0, forget_bias, 0, 0]
+        b = jnp.asarray(first, params.b.dtype)
+        return params._replace(b=jnp.repeat(b, len(params.b) // gates))
 
     def initial_state(params, batch_shape=()):
         exposed, wide = params.w_s.shape
@@ -154,4 +149,13 @@ def make_cell(
         delta = jnp.concatenate([d_i, *d_f, d_g, d_o], axis=-1)
         return delta, delta, LSTMState(jnp.zeros_like(adjoint.h), before)
 
-    return Cell(init, initial_state, gate, linearize, pullback, gates)
+    sizes = {"gates": gates, "state_size": projection}
+    return Cell(
+        init=make_init(own=own, adjust=forget_bias_in, **sizes),
+        initial_state=initial_state,
+        gate=gate,
+        linearize=linearize,
+        pullback=pullback,
+        gates=gates,
+        independent=projection is None and not memory_norm,
+    )

@@ -7,7 +7,7 @@
 
 The last three take random directions v in one leaf at a time, so that an error in a
 small leaf is not hidden by a large one, and the cost does not grow with the leaf. A
-network's gradient is compared with other derivations as well: `jaxrnn.derivations`.
+network's gradient is compared with other derivations as well: see `derivations`.
 """
 
 from collections.abc import Callable
@@ -20,9 +20,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxrnn.derivations import further
-from jaxrnn.gradreport import GradientReport, compare
-from jaxrnn.network import Network
+from jaxrnn.gradcheck.derivations import further
+from jaxrnn.gradcheck.report import GradientReport, compare, leaf_name
+from jaxrnn.networks import Network
 
 _DIRECTIONS = 8
 
@@ -38,8 +38,8 @@ def check_gradients(
 
     Args:
         f_or_network: a `Network`, whose `gradients(params, *batch)` is checked against
-            its `error`, by the ways of `jaxrnn.derivations`, and step by step; or a
-            function `f(params, *batch, gradient=...) -> E` that hands `gradient` to
+            its `error`, by the ways of `derivations`, and step by step; or a function
+            `f(params, *batch, gradient=...) -> E` that hands `gradient` to
             `unroll`.
         batch: what follows params there; floating arrays are cast to `dtype`.
         dtype: what the gradients are computed in, float64 by default (with x64 on for
@@ -137,7 +137,7 @@ def _report(
     for i, (path, leaf) in enumerate(leaves):
         if leaf.size == 0:  # such as a W_s without columns: nothing to compare
             continue
-        name = jax.tree_util.keystr(path, simple=True, separator=".")
+        name = leaf_name(path)
         by_hand, by_pull = [], []
         found = {"forward": [], "differences": [], "adjoint": []}
         for _ in range(_DIRECTIONS):

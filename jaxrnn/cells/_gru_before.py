@@ -15,44 +15,11 @@ Source: Cho et al. (2014), arXiv 1406.1078, equations 5-8.
 from functools import partial
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxrnn.cell import Cell, Params, init_params, zero_state
-
-
-class GRUState(NamedTuple):
-    """`h` [..., H]."""
-
-    h: Array
-
-
-class Candidate(NamedTuple):
-    """`w_n` [H, H], by which the gated state reaches the candidate n."""
-
-    w_n: Array
-
-
-def init_candidate(key: Array, params: Params) -> Params:
-    """The parameters with an orthogonal W_n, alike in size and dtype."""
-    units = params.w_s.shape[0]
-    w_n = jax.nn.initializers.orthogonal()(key, (units, units), jnp.float32)
-    return params._replace(own=Candidate(w_n.astype(params.w_s.dtype)))
-
-
-def _init(key, input_size, hidden_size, *, bias=True, dtype=jnp.float32) -> Params:
-    k_maps, k_own = jax.random.split(key)
-    params = init_params(
-        k_maps,
-        input_size,
-        hidden_size,
-        gates=3,
-        recurrent_gates=2,
-        bias=bias,
-        dtype=dtype,
-    )
-    return init_candidate(k_own, params)
+from jaxrnn.cell import Cell, State
+from jaxrnn.cells._parts import draw_candidate, make_init, zero_state
 
 
 class _Gates(NamedTuple):
@@ -67,7 +34,7 @@ def _gate(own, z, r, state_prev):
     reset, update = jnp.split(0.5 * t + 0.5, 2, axis=-1)
     n = jnp.tanh(z_n + (reset * state_prev.h) @ own.w_n)
     h = n + update * (state_prev.h - n)
-    return GRUState(h), _Gates(reset, update, n)
+    return State(h), _Gates(reset, update, n)
 
 
 class _Coefficients(NamedTuple):
@@ -99,14 +66,14 @@ def _pullback(own, coefficients, adjoint):
     d_update = adjoint.h * to_update  # δ_u = λ (h_{t-1} - n) u (1-u)
     d_z = jnp.concatenate([d_reset, d_update, d_n], axis=-1)
     d_r = jnp.concatenate([d_reset, d_update], axis=-1)
-    return d_z, d_r, GRUState(adjoint.h * update + d_gated * reset)
+    return d_z, d_r, State(adjoint.h * update + d_gated * reset)
 
 
 def reset_before() -> Cell:
     """The cell of this file; `gru(reset_after=False)`."""
     return Cell(
-        init=_init,
-        initial_state=partial(zero_state, GRUState),
+        init=make_init(gates=3, recurrent_gates=2, own=draw_candidate),
+        initial_state=partial(zero_state, State),
         gate=_gate,
         linearize=_linearize,
         pullback=_pullback,

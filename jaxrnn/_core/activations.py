@@ -1,4 +1,4 @@
-"""Elementwise activations Φ and their derivatives."""
+"""Elementwise activations and their slopes, for cells (Φ) and for readouts (σ)."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -20,7 +20,7 @@ def _identity(a: Array) -> Array:
     return a
 
 
-_ACTIVATIONS = {
+ACTIVATIONS = {
     "tanh": Activation(jnp.tanh, lambda _, s: 1 - s * s),
     "relu": Activation(jax.nn.relu, lambda _, s: (s > 0).astype(s.dtype)),
     "sigmoid": Activation(jax.nn.sigmoid, lambda _, s: s * (1 - s)),
@@ -36,9 +36,9 @@ def activation_of(activation: str | Callable[[Array], Array]) -> Activation:
             return jax.jvp(activation, (a,), (jnp.ones_like(a),))[1]
 
         return Activation(activation, slope, keep=_identity)
-    if activation not in _ACTIVATIONS:
+    if activation not in ACTIVATIONS:
         raise ValueError(
-            f"activation: expected one of {sorted(_ACTIVATIONS)} or a callable, "
+            f"activation: expected one of {sorted(ACTIVATIONS)} or a callable, "
             f"got {activation!r}"
         )
-    return _ACTIVATIONS[activation]
+    return ACTIVATIONS[activation]

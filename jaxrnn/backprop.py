@@ -1,5 +1,6 @@
-"""The hand-derived backward pass called by hand: gradients, and every δ_t and λ_t."""
+"""The hand-derived backward pass called by hand: equations 59 and 60, every δ and λ."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -7,12 +8,14 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxrnn.backward import Deltas
-from jaxrnn.cell import Cell, Layer, Params
-from jaxrnn.checks import check_alike, check_array, check_flag, check_plan
-from jaxrnn.chunks import Store
-from jaxrnn.marks import make_marks
-from jaxrnn.run import Options, Probed, Start, check_run, map_params, run
+from jaxrnn._core.backward import Deltas
+from jaxrnn._core.checks import check_alike, check_array, check_flag
+from jaxrnn._core.chunks import Plan, Store, check_plan
+from jaxrnn._core.door import as_layer, enter
+from jaxrnn._core.route import route
+from jaxrnn._core.runners import by_hand
+from jaxrnn.cell import Cell, Params
+from jaxrnn.layer import Layer
 
 
 class BPTT(NamedTuple):
@@ -62,48 +65,69 @@ def bptt(
              cotangents of another shape or dtype than the states.
     Source:  Werbos (1990), Proc. IEEE 78, 1550-1560; the seed's equations 48-60.
     """
-    learned = state is None
-    xs, state, restart = check_run(cell, params, xs, state, reset_to, noise)
     check_plan(chunk_size, store)
     check_flag("reverse", reverse)
-    marks = make_marks(xs, lengths, resets)
+    edges = {"lengths": lengths, "resets": resets, "reset_to": reset_to}
+    plan = Plan(chunk_size or 0, store)
+    given = params, xs, state, cotangents, final
+    return send_back(by_hand, plan, cell, *given, reverse=reverse, noise=noise, **edges)
+
+
+def send_back(
+    runner: Callable[..., Any],
+    plan: Any,
+    cell: Cell | Layer,
+    params: Any,
+    xs: Any,
+    state: Any,
+    cotangents: Any,
+    final: Any,
+    *,
+    reverse: bool,
+    **edges: Any,
+) -> BPTT:
+    """`bptt` by any runner; `plan` is the runner's own static choices."""
+    layer = as_layer(cell)
+    carrier, marks, xs = enter(layer, params, xs, state, **edges)
     if isinstance(cell, Cell):
-        cotangents = per_part(cotangents, xs, state)
+        cotangents = per_part(cotangents, xs, carrier.state)
+        plan = plan._replace(states=True)
     if final is None:
-        final = jax.tree.map(jnp.zeros_like, state)
-    check_alike("final", final, state)
-    options = Options("manual", chunk_size, store, reverse, isinstance(cell, Cell))
-    own_restart = None if reset_to is None else restart
-    inputs = params, xs, marks, state, own_restart, noise, cotangents, final
-    d = _bptt(cell, options, *inputs)
-    if learned and isinstance(cell, Layer):
-        _, pull = jax.vjp(lambda p: cell.initial_state(p, xs.shape[1:-1]), params)
+        final = jax.tree.map(jnp.zeros_like, carrier.state)
+    check_alike("final", final, carrier.state)
+    d = _pull(runner, plan, layer, reverse, carrier, marks, xs, cotangents, final)
+    if state is None:  # its part in what the initial state is made of
+        _, pull = jax.vjp(lambda p: layer.initial_state(p, xs.shape[1:-1]), params)
         d = d._replace(params=jax.tree.map(jnp.add, d.params, *pull(d.state)))
     return d
 
 
-@partial(jax.jit, static_argnums=(0, 1))
-def _bptt(layer, options, params, xs, marks, state, restart, noise, cotangents, final):
-    def from_inputs(params, xs, state, deltas, adjoints):
-        probed = map_params(
-            lambda p, d: Probed(p, d) if isinstance(p, Params) else p, params, deltas
+@partial(jax.jit, static_argnums=(0, 1, 2, 3))
+def _pull(runner, plan, layer, reverse, carrier, marks, xs, cotangents, final):
+    def run(params, xs, state, deltas, adjoints):
+        on = carrier._replace(
+            params=params, state=state, deltas=deltas, adjoints=adjoints
         )
-        again = state if restart is None else restart
-        starts = jax.tree.map(Start, state, again, adjoints)
-        return run(layer, options, probed, xs, marks, starts, noise)
+        hs, states, last = route(
+            partial(runner, plan), layer, on, marks, xs, reverse=reverse
+        )
+        return states if plan.states else hs, last
 
-    leading = xs.shape[:-1]
-
-    def deltas_of(p):
-        if not isinstance(p, Params):
-            return None
-        wide = (p.w_x.shape[1], p.w_s.shape[1])
-        return Deltas(*(jnp.zeros((*leading, n), xs.dtype) for n in wide))
-
-    deltas = map_params(deltas_of, params)
+    params, state = carrier.params, carrier.state
+    deltas = jax.tree.map(
+        partial(_no_deltas, xs), params, is_leaf=lambda p: isinstance(p, Params)
+    )
     adjoints = jax.tree.map(lambda s: jnp.zeros((len(xs), *s.shape), s.dtype), state)
-    (outputs, _), pull = jax.vjp(from_inputs, params, xs, state, deltas, adjoints)
+    (outputs, _), pull = jax.vjp(run, params, xs, state, deltas, adjoints)
     return BPTT(*pull((filled(cotangents, outputs), final)))
+
+
+def _no_deltas(xs: Array, params: Any) -> Deltas | None:
+    """Zeros whose gradients are a cell's δ; None for what is no cell's parameters."""
+    if not isinstance(params, Params):
+        return None
+    wide = params.w_x.shape[1], params.w_s.shape[1]
+    return Deltas(*(jnp.zeros((*xs.shape[:-1], n), xs.dtype) for n in wide))
 
 
 def per_part(cotangents: Any, xs: Array, state: Any) -> Any:

@@ -17,9 +17,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrnn import online, parallel
-from jaxrnn.gradient_flow.along import size_of
-from jaxrnn.gradreport import Comparison, compare
-from jaxrnn.network import Network
+from jaxrnn._core.door import as_layer
+from jaxrnn._core.folded import size_of
+from jaxrnn.gradcheck.report import Comparison, compare, leaf_name
+from jaxrnn.networks import Network
 
 TRUNCATED = 10  # steps, as many as the seed says that a plain network sees
 _LARGEST = 2e7  # numbers that a derivation may hold, 160 MB in float64
@@ -30,32 +31,30 @@ def further(
 ) -> tuple[tuple[Comparison, ...], tuple[Comparison, ...], tuple[str, ...]]:
     """Comparisons by leaf, comparisons by step, and what was left out and why."""
     xs, targets, *rest = batch
-    state = rest[0] if rest else net.cell.initial_state(params.cell, xs.shape[1:-1])
+    layer = as_layer(net.cell)
+    state = rest[0] if rest else layer.initial_state(params.cell, xs.shape[1:-1])
     run = net.cell, params.cell, xs, state
     steps = _by_step(net, params, (xs, targets, *rest))
     _, d_hs = net.cotangents(params, xs, targets, *rest)
     made, left_out = {}, []
     for name, (make, numbers) in _derivations(*run).items():
-        if numbers > _LARGEST:
+        if name != "scan" and layer.runs_backward:
+            left_out.append(f"{name}: the layer runs backward in time")
+        elif numbers > _LARGEST:
             left_out.append(f"{name}: it would hold {numbers:.1e} numbers")
-            continue
-        try:
+        else:
             made[name] = jax.jit(make)(params.cell, xs, state, d_hs)
-        except ValueError as error:  # a layer that it does not take
-            if not str(error).startswith("cell:"):
-                raise
-            left_out.append(f"{name}: {error}")
     _, manual = net.gradients(params, *batch)
     starts = _makes_the_start(net.cell, params.cell, xs) if not rest else set()
     rows = [
-        compare(f"cell.{_name(path)}", leaf.dtype, name, leaf, theirs)
+        compare(f"cell.{leaf_name(path)}", leaf.dtype, name, leaf, theirs)
         for name, reference in made.items()
         for (path, leaf), theirs in zip(
             jax.tree.leaves_with_path(manual.cell),
             jax.tree.leaves(reference),
             strict=True,
         )
-        if leaf.size and _name(path) not in starts
+        if leaf.size and leaf_name(path) not in starts
     ]
     return tuple(rows), steps, tuple(left_out)
 
@@ -88,10 +87,11 @@ def _derivations(cell: Any, params: Any, xs: Any, state: Any) -> dict[str, Any]:
 def _makes_the_start(cell: Any, params: Any, xs: Any) -> set[str]:
     """Names of the parameters that a learned start is made of: a run that is given its
     start, as these derivations are, does not say what they do."""
-    start, pull = jax.vjp(lambda p: cell.initial_state(p, xs.shape[1:-1]), params)
+    layer = as_layer(cell)
+    start, pull = jax.vjp(lambda p: layer.initial_state(p, xs.shape[1:-1]), params)
     (d_params,) = pull(jax.tree.map(jnp.ones_like, start))
     leaves = jax.tree.leaves_with_path(d_params)
-    return {_name(path) for path, leaf in leaves if np.any(leaf)}
+    return {leaf_name(path) for path, leaf in leaves if np.any(leaf)}
 
 
 def _by_step(net: Network, params: Any, batch: Any) -> tuple[Comparison, ...]:
@@ -109,7 +109,3 @@ def _by_step(net: Network, params: Any, batch: Any) -> tuple[Comparison, ...]:
         compare(f"xs[{t}]", xs.dtype, "reverse", *pair)
         for t, pair in enumerate(zip(ours, theirs, strict=True))
     )
-
-
-def _name(path: Any) -> str:
-    return jax.tree_util.keystr(path, simple=True, separator=".")

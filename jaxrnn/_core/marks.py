@@ -16,7 +16,7 @@ import numpy as np
 from jax import Array
 from jax.core import Tracer
 
-from jaxrnn.checks import check_array
+from jaxrnn._core.checks import check_array
 
 
 class Marks(NamedTuple):
@@ -81,6 +81,14 @@ def mix(marks: Marks, after: Any, before: Any) -> Any:
     return jax.tree.map(lambda w, a, b: (1 - w) * a + w * b, marks.hold, after, before)
 
 
+def shares(marks: Marks, adjoint: Any) -> tuple[Any, Any]:
+    """`mix`, transposed: λ of the step's state, (1-w) λ, and of the one kept, w λ."""
+    if marks.hold is None:
+        return adjoint, None
+    nothing = jax.tree.map(jnp.zeros_like, adjoint)
+    return mix(marks, adjoint, nothing), mix(marks, nothing, adjoint)
+
+
 def _select(mask: Array, value: Any, otherwise: Any) -> Any:
     return jax.tree.map(lambda a, b: jnp.where(mask[..., None], a, b), value, otherwise)
 
@@ -91,5 +99,32 @@ def live_only(marks: Marks, values: Any) -> Any:
 
 
 def turn(values: Any) -> Any:
-    """`values`, arrays [T, ...], in the other direction of time."""
-    return jax.tree.map(lambda a: a[::-1], values)
+    """Arrays [T, ...] in the other direction of time; scalars, which have none."""
+    return jax.tree.map(lambda a: a[::-1] if a.ndim else a, values)
+
+
+def states_before(start: Any, states: Any) -> Any:
+    """The state before every step, parts [T, ..., H]: `start`, then all but one."""
+    return jax.tree.map(
+        lambda s0, s: jnp.concatenate([s0[None], s[:-1]])[: s.shape[0]], start, states
+    )
+
+
+def over_time(part: Any, like: Any) -> Any:
+    """Parts [..., H], the same at every step: [T, ..., H] as `like`."""
+    return jax.tree.map(lambda a, b: jnp.broadcast_to(a, b.shape), part, like)
+
+
+def opposite(marks: Marks, *, backward: bool) -> Marks:
+    """The marks of a part that runs against the rest, which itself goes `backward`.
+
+    A reset separates two steps. To the part it stands before the second one it comes
+    to, which is the step on the reset's other side.
+    """
+    if marks.reset is None:
+        return marks
+    reset = turn(marks.reset) if backward else marks.reset
+    steps = reset.shape[0]
+    reset = jnp.concatenate([reset[1:], jnp.zeros_like(reset[:1])])[:steps]
+    reset = turn(reset) if backward else reset
+    return marks._replace(reset=reset if marks.live is None else reset & marks.live)

@@ -1,10 +1,11 @@
-"""What a check of gradients found: numbers, a table, JSON."""
+"""The report of a check: numbers, a table, JSON."""
 
 import json
 import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -119,19 +120,37 @@ def _verdict(c: Comparison) -> str:
     return "ok" if c.ok else f"WRONG (> {c.tolerance:.0e})"
 
 
+def relative_error(ours: Any, theirs: Any) -> float:
+    """‖ours - theirs‖ / ‖theirs‖ in float64; two zeros agree, and one is inf."""
+    ours, theirs = (np.asarray(a, np.float64) for a in (ours, theirs))
+    error, norm = np.linalg.norm(ours - theirs), np.linalg.norm(theirs)
+    return 0.0 if error == 0 else float(error / norm) if norm else math.inf
+
+
+def relative_errors(ours: Any, theirs: Any) -> dict[str, float]:
+    """The relative error of every leaf of two pytrees alike, by the leaf's name."""
+    pairs = jax.tree.map(relative_error, ours, theirs)
+    return {
+        leaf_name(path): e for path, e in jax.tree_util.tree_leaves_with_path(pairs)
+    }
+
+
+def leaf_name(path: Any) -> str:
+    """The name of a leaf, such as `cell.w_s`."""
+    return jax.tree_util.keystr(path, simple=True, separator=".")
+
+
 def compare(leaf: str, dtype: Any, against: str, ours: Any, theirs: Any) -> Comparison:
     """A row; a reference that `TOLERANCES` does not have is shown and not judged."""
     ours, theirs = (np.asarray(a, np.float64).ravel() for a in (ours, theirs))
-    error, norm, ours_norm = (
-        float(np.linalg.norm(a)) for a in (ours - theirs, theirs, ours)
-    )
+    norm, ours_norm = (float(np.linalg.norm(a)) for a in (theirs, ours))
     eps = float(jnp.finfo(dtype).eps)
     spacing = float(np.spacing(np.abs(theirs).max(initial=0).astype(dtype)))
-    same = error == 0  # two zero gradients agree
+    same = np.array_equal(ours, theirs)  # two zero gradients agree
     return Comparison(
         leaf,
         against,
-        0.0 if same else error / norm if norm else math.inf,
+        relative_error(ours, theirs),
         1.0 if same else float(ours @ theirs) / (ours_norm * norm or math.nan),
         1.0 if same else ours_norm / (norm or math.nan),
         float(np.abs(ours - theirs).max(initial=0)) / spacing,

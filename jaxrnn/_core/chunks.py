@@ -2,15 +2,15 @@
 
 import math
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from jaxrnn._core.checks import check_choice, check_positive
+from jaxrnn._core.numerics import widen
 from jaxrnn.cell import Params
-from jaxrnn.checks import check_plan
-from jaxrnn.numerics import widen
 
 Store = Literal["activations", "states", "borders"]
 
@@ -24,32 +24,36 @@ _WIDE = 192
 
 
 class Plan(NamedTuple):
-    """Static choices of a run."""
+    """Static choices of a run: the caller's, and made for a cell by `make_plan`."""
 
-    chunk: int  # steps of the backward pass that are linearised at once
-    store: Store  # what every step leaves for the backward pass
-    ahead: bool  # whether the input map runs for all steps before the loop, or in it
+    chunk: int = 0  # steps of the backward pass linearised at once; 0: not chosen yet
+    store: Store | None = None  # what every step leaves for the backward pass
+    states: bool = False  # whether to return every state, or its h alone
+    ahead: bool = False  # whether the input map runs for all steps before the loop
 
 
-def make_plan(
-    params: Params, xs: Array, chunk_size: int | None, store: Store | None
-) -> Plan:
-    """As asked, or as the sizes suggest; even chunks where T allows it."""
-    check_plan(chunk_size, store)
+def check_plan(chunk_size: Any, store: Any) -> None:
+    """Raise unless the chunk size is None or a positive integer, and store a name."""
+    check_positive("chunk_size", chunk_size, optional=True)
+    check_choice("store", store, (*get_args(Store), None))
+
+
+def make_plan(plan: Plan, params: Params, xs: Array) -> Plan:
+    """The plan as asked, the rest by the sizes; even chunks where T allows it."""
     # In a loop on a CPU, the input's product costs no more than ahead of it, and the
     # memory of [T, ..., G·H] is spared; elsewhere, a small product more is what costs.
-    ahead = jax.default_backend() != "cpu"
-    if store is None:
+    plan = plan._replace(ahead=jax.default_backend() != "cpu")
+    if plan.store is None:
         width = params.w_x.shape[0] + params.w_s.shape[0]
-        store = "activations" if width >= _WIDE else "states"
+        plan = plan._replace(store="activations" if width >= _WIDE else "states")
     length = max(1, xs.shape[0])
-    if chunk_size is not None:
-        return Plan(min(chunk_size, length), store, ahead)
+    if plan.chunk:
+        return plan._replace(chunk=min(plan.chunk, length))
     fits = max(1, _CHUNK_ROWS // max(1, math.prod(xs.shape[1:-1])))
     if length <= fits:
-        return Plan(length, store, ahead)
+        return plan._replace(chunk=length)
     even = (c for c in range(fits, fits // 2, -1) if length % c == 0)
-    return Plan(next(even, fits), store, ahead)
+    return plan._replace(chunk=next(even, fits))
 
 
 def scan_steps(
@@ -120,8 +124,3 @@ def scan_chunks(
         return carry, parts[0]
     first, last = reversed(parts) if reverse else parts
     return carry, jax.tree.map(lambda a, b: jnp.concatenate([a, b]), first, last)
-
-
-def _unfold(a: Array) -> Array:
-    """[chunks, N, ...] -> [chunks · N, ...]; no -1, for there may be no element."""
-    return a.reshape(a.shape[0] * a.shape[1], *a.shape[2:])

@@ -8,10 +8,12 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxrnn.cell import Cell, Layer
-from jaxrnn.parallel.newton import Method, Newton
-from jaxrnn.parallel.run import run_layer, start_from, worst
-from jaxrnn.run import check_run
+from jaxrnn._core.checks import check_flag, check_positive
+from jaxrnn._core.door import as_layer, enter
+from jaxrnn._core.route import route
+from jaxrnn.cell import Cell
+from jaxrnn.layer import Layer
+from jaxrnn.parallel.newton import Method, Newton, Run, by_newton
 
 
 def unroll(
@@ -20,6 +22,11 @@ def unroll(
     xs: Array,
     state: Any = None,
     *,
+    lengths: Any = None,
+    resets: Any = None,
+    reset_to: Any = None,
+    reverse: bool = False,
+    noise: Any = None,
     max_iterations: int | None = None,
     tolerance: float | None = None,
 ) -> tuple[Array, Any, Newton]:
@@ -33,8 +40,8 @@ def unroll(
              [..., H], `Newton` of three scalars.
     Args:
         cell: a `Cell`, or a layer from `jaxrnn.layers`, whose cells run one after the
-            other, each parallel in time; without zoneout.
-        state: the state before the first step; its default is `jaxrnn.unroll`'s.
+            other, each parallel in time.
+        state, lengths, resets, reset_to, reverse, noise: as in `jaxrnn.unroll`.
         max_iterations: of Newton's method; T by default, which is always enough but
             for rounding, since every sweep makes at least one step more exact.
         tolerance: of the residual |r_t| relative to the largest |s_t|, or to 1 where
@@ -46,8 +53,8 @@ def unroll(
              gradients are NaN: never a wrong number. A layer's `iterations` is the
              most of its cells; a linear cell's is 0.
     Raises:  ValueError or TypeError, at trace time, as `jaxrnn.unroll` does, for an
-             option that is no positive number, a layer with zoneout, or a dtype
-             narrower than float32.
+             option that is no positive number, a clipped cell, or a dtype narrower than
+             float32.
     Gradient: exact at the solution and in reverse mode: `parallel.bptt`'s scan over
              the true Jacobians, not what autodiff makes of the iteration. Reverse mode
              can be taken again.
@@ -66,32 +73,32 @@ def unroll(
              (2018), arXiv 1709.04057.
     Edge:    T = 0 gives empty outputs, the initial state and zero gradients.
     """
-    xs, state, _ = check_run(cell, params, xs, state, None, None)
-    _check_method(max_iterations, tolerance)
-    if jnp.finfo(xs.dtype).bits < 32:
-        raise TypeError(f"xs: expected float32 or float64, got {xs.dtype}")
-    return _compiled(cell, Method(max_iterations, tolerance), params, xs, state)
-
-
-@partial(jax.jit, static_argnums=(0, 1))
-def _compiled(layer, method, params, xs, state):
-    hs, runs, final = run_layer(layer, method, params, xs, start_from(state))
-    return hs, final, worst(runs)
-
-
-def _check_method(max_iterations: Any, tolerance: Any) -> None:
-    if max_iterations is not None and (
-        isinstance(max_iterations, bool)
-        or not isinstance(max_iterations, int)
-        or max_iterations < 1
-    ):
-        raise ValueError(
-            "max_iterations: expected a positive integer or None, "
-            f"got {max_iterations!r}"
-        )
+    check_flag("reverse", reverse)
+    check_positive("max_iterations", max_iterations, optional=True)
     if tolerance is not None and not (
         isinstance(tolerance, float) and math.isfinite(tolerance) and tolerance > 0
     ):
         raise ValueError(
             f"tolerance: expected a positive float or None, got {tolerance!r}"
         )
+    layer, method = as_layer(cell), Method(max_iterations, tolerance)
+    edges = {"lengths": lengths, "resets": resets, "reset_to": reset_to}
+    carrier, marks, xs = enter(layer, params, xs, state, noise=noise, **edges)
+    if jnp.finfo(xs.dtype).bits < 32:
+        raise TypeError(f"xs: expected float32 or float64, got {xs.dtype}")
+    return _compiled(layer, method, reverse, carrier, marks, xs)
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2))
+def _compiled(layer, method, reverse, carrier, marks, xs):
+    runner = partial(by_newton, method)
+    hs, runs, final = route(runner, layer, carrier, marks, xs, reverse=reverse)
+    return hs, final, _worst(runs)
+
+
+def _worst(runs: Any) -> Newton:
+    """How the cells' runs ended, the worst of each."""
+    found = jax.tree.leaves(runs, is_leaf=lambda r: isinstance(r, Run))
+    parts = zip(*(run.newton for run in found), strict=True)
+    iterations, residual, converged = (jnp.stack(part) for part in parts)
+    return Newton(iterations.max(), residual.max(), converged.all())

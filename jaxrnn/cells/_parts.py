@@ -1,0 +1,107 @@
+"""What the cells share: how their parameters are drawn, and a state of zeros."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import DTypeLike
+
+from jaxrnn._core.checks import check_positive
+from jaxrnn.cell import Params
+
+
+def init_params(
+    key: Array,
+    input_size: int,
+    hidden_size: int,
+    *,
+    gates: int,
+    recurrent_gates: int | None = None,
+    state_size: int | None = None,
+    bias: bool = True,
+    recurrent_bias: bool = False,
+    dtype: DTypeLike = jnp.float32,
+) -> Params:
+    """Draw W_x by variance scaling and W_s orthogonal, each gate on its own.
+
+    Shapes:  as in `Params`; biases are zeros, `b_s` only with `recurrent_bias`. W_s is
+             [H, G·H] but with `recurrent_gates` in place of its G, and `state_size` in
+             place of its first H, where they are given.
+    Raises:  ValueError if a size is not positive; TypeError if dtype is not floating.
+    Source:  W_x: LeCun et al. (1998) "Efficient BackProp" §4.6, variance 1/D.
+             W_s: Saxe et al. (2014), arXiv 1312.6120.
+    """
+    check_positive("input_size", input_size)
+    check_positive("hidden_size", hidden_size)
+    if not jnp.issubdtype(dtype, jnp.floating):
+        raise TypeError(f"dtype: expected a floating dtype, got {jnp.dtype(dtype)}")
+    back = gates if recurrent_gates is None else recurrent_gates
+    rows = hidden_size if state_size is None else state_size
+    keys = jax.random.split(key, gates + back)
+    draw_x, draw_s = (
+        jax.nn.initializers.lecun_normal(),
+        jax.nn.initializers.orthogonal(),
+    )
+    w_x = [draw_x(k, (input_size, hidden_size), jnp.float32) for k in keys[:gates]]
+    w_s = [draw_s(k, (rows, hidden_size), jnp.float32) for k in keys[gates:]]
+    w_s = jnp.concatenate(w_s, axis=1) if w_s else jnp.zeros((rows, 0), jnp.float32)
+    return Params(
+        jnp.concatenate(w_x, axis=1).astype(dtype),
+        w_s.astype(dtype),
+        jnp.zeros(gates * hidden_size, dtype) if bias else None,
+        jnp.zeros(back * hidden_size, dtype) if bias and recurrent_bias else None,
+    )
+
+
+def make_init(
+    *,
+    own: Callable[[Array, Params], Any] | None = None,
+    adjust: Callable[[Params], Params] | None = None,
+    **sizes: Any,
+) -> Callable[..., Params]:
+    """A cell's `init`: both maps by `init_params`, then what is the cell's alone.
+
+    Args:
+        own: `own(key, params)` draws the gate map's own parameters, given the maps.
+        adjust: `adjust(params)` gives the parameters their final values.
+        sizes: of `init_params`: gates and the like.
+    """
+
+    def init(
+        key: Array,
+        input_size: int,
+        hidden_size: int,
+        *,
+        bias: bool = True,
+        dtype: DTypeLike = jnp.float32,
+    ) -> Params:
+        k_maps, k_own = (key, key) if own is None else jax.random.split(key)
+        params = init_params(
+            k_maps, input_size, hidden_size, bias=bias, dtype=dtype, **sizes
+        )
+        if own is not None:
+            params = params._replace(own=own(k_own, params))
+        return params if adjust is None else adjust(params)
+
+    return init
+
+
+def zero_state(state: type, params: Params, batch_shape: tuple[int, ...] = ()) -> Any:
+    """A state of type `state`, a NamedTuple; its parts are zeros [*batch_shape, H]."""
+    shape = (*batch_shape, params.w_s.shape[0])
+    return state(*(jnp.zeros(shape, params.w_s.dtype) for _ in state._fields))
+
+
+class Candidate(NamedTuple):
+    """`w_n` [H, H], by which the gated state reaches the candidate n."""
+
+    w_n: Array
+
+
+def draw_candidate(key: Array, params: Params) -> Candidate:
+    """An orthogonal W_n."""
+    units = params.w_s.shape[0]
+    w_n = jax.nn.initializers.orthogonal()(key, (units, units), jnp.float32)
+    return Candidate(w_n.astype(params.w_s.dtype))

@@ -1,0 +1,6 @@
+"""Manual gradients checked against other derivations, leaf by leaf and step by step."""
+
+from jaxrnn.gradcheck.check import check_gradients as check_gradients
+from jaxrnn.gradcheck.report import Comparison as Comparison
+from jaxrnn.gradcheck.report import GradientReport as GradientReport
+from jaxrnn.gradcheck.report import relative_errors as relative_errors

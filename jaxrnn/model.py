@@ -1,0 +1,165 @@
+"""The folded model, one step, and the unfolded one, a run over time; equation 56."""
+
+from functools import partial
+from typing import Any, Literal, get_args
+
+import jax
+from jax import Array
+
+from jaxrnn._core.checks import (
+    check_alike,
+    check_choice,
+    check_features,
+    check_flag,
+    check_rank,
+)
+from jaxrnn._core.chunks import Plan, Store, check_plan
+from jaxrnn._core.door import as_layer, check_forward, enter
+from jaxrnn._core.folded import one_step
+from jaxrnn._core.marks import Marks, states_before
+from jaxrnn._core.route import route
+from jaxrnn._core.runners import by_hand, by_jax
+from jaxrnn.cell import Cell
+from jaxrnn.layer import Layer
+
+Gradient = Literal["manual", "autodiff"]
+
+_RUNNERS = {"manual": by_hand, "autodiff": by_jax}
+
+
+def step(cell: Cell | Layer, params: Any, state: Any, x: Array) -> tuple[Any, Array]:
+    """The folded model: one step.
+
+    But for its first two arguments it is the body of a `lax.scan`.
+
+    Math:    (56) s_t = gate(x_t W_x + b, h_{t-1} W_s + b_s, s_{t-1})
+    Shapes:  state: parts [..., H]; x [..., D] -> state: parts [..., H], and what the
+             layer puts out at this step, h [..., H] for a cell.
+    Args:
+        cell: a `Cell`, or a layer from `jaxrnn.layers` that runs forward in time.
+    Raises:  ValueError or TypeError, at trace time, for a wrong feature size, dtype or
+             state, or a layer that runs backward in time, which has no single step.
+    """
+    layer = as_layer(cell)
+    x = check_rank("x", x, "[..., D]", 1)
+    start = jax.eval_shape(lambda: layer.initial_state(params, x.shape[:-1]))
+    check_alike("state", state, start)
+    if isinstance(cell, Cell):
+        check_features("x", params, x)
+    return one_step(layer, params, state, x, gradient="autodiff")
+
+
+def unroll(
+    cell: Cell | Layer,
+    params: Any,
+    xs: Array,
+    state: Any = None,
+    *,
+    gradient: Gradient = "manual",
+    chunk_size: int | None = None,
+    store: Store | None = None,
+    lengths: Any = None,
+    resets: Any = None,
+    reset_to: Any = None,
+    reverse: bool = False,
+    return_states: bool = False,
+    noise: Any = None,
+) -> tuple[Any, Any]:
+    """Run a cell or a layer over a sequence, compiled; the unfolded model.
+
+    Math:    s_t = gate(x_t W_x + b, h_{t-1} W_s + b_s, s_{t-1}) for t = 1..T     (56)
+    Shapes:  xs [T, ..., D], state parts [..., H] -> hs [T, ..., H], final state parts
+             [..., H]. Any number of batch axes, none included; all in one dtype.
+    Args:
+        cell: a `Cell`, or a layer from `jaxrnn.layers`, whose params and state nest.
+        state: the state before the first step; zeros by default, or what the layer
+            has learned. The final state can be given back as the next call's
+            `state`: pieces equal the whole.
+        gradient: "manual", the hand-derived BPTT of `jaxrnn.bptt` (reverse mode; it
+            can be differentiated again, in both modes), or "autodiff", JAX's own, for
+            comparison and forward mode. Both give the same outputs to the bit.
+        chunk_size: steps that the backward pass linearises at once; by default about
+            1000 rows of steps times batch. It need not divide T, and changes no
+            result but rounding.
+        store: what every step leaves for the backward pass: "activations", all that
+            it needs; "states", from which a chunk's activations are computed again by
+            two large products; "borders", the state before each chunk, from which the
+            chunk is run again: with `chunk_size` near √T, what is stored grows with √T
+            instead of T. By default the first for wide layers (D + H of 192 or more),
+            the second for narrow ones.
+        lengths: integers [...], each row's own length in 0..T. Its outputs past it are
+            zero, its final state is the one at it, and nothing past it, be it NaN or
+            inf, reaches an output or a gradient. A traced one is clamped to 0..T.
+        resets: booleans [T, ...]. Where true, the row's state is its initial one
+            before that step, and no gradient crosses.
+        reset_to: the state that a reset puts in place; `state` by default. To run
+            pieces of one long sequence, give it the state before the first piece.
+        reverse: run from the last step to the first, each row inside its own length;
+            outputs stay beside their inputs.
+        return_states: return every part of every state in place of `hs`; of a layer,
+            those of all its cells, nested as its state is.
+        noise: what chance does in this run, from `layers.draw_noise`; None to
+            evaluate, without any.
+    Raises:  ValueError or TypeError, at trace time, for a wrong rank, feature size,
+             dtype, state or option.
+    Edge:    T = 0 gives empty outputs, the initial state and zero gradients.
+    """
+    edges = {"lengths": lengths, "resets": resets, "reset_to": reset_to}
+    options = {"chunk_size": chunk_size, "store": store, "reverse": reverse}
+    hs, final, _ = unfold(
+        as_layer(cell),
+        params,
+        xs,
+        state,
+        gradient=gradient,
+        return_states=return_states,
+        noise=noise,
+        **edges,
+        **options,
+    )
+    return hs, final
+
+
+def unfold(
+    layer: Layer,
+    params: Any,
+    xs: Any,
+    state: Any = None,
+    *,
+    gradient: str = "manual",
+    chunk_size: int | None = None,
+    store: Store | None = None,
+    reverse: bool = False,
+    return_states: bool = False,
+    **edges: Any,
+) -> tuple[Any, Any, Marks]:
+    """`unroll` of a layer, and the marks that its lengths and resets make."""
+    check_choice("gradient", gradient, get_args(Gradient))
+    check_plan(chunk_size, store)
+    check_flag("reverse", reverse)
+    check_flag("return_states", return_states)
+    plan = Plan(chunk_size or 0, store, return_states)
+    carrier, marks, xs = enter(layer, params, xs, state, **edges)
+    hs, final = _compiled(layer, gradient, plan, reverse, carrier, marks, xs)
+    return hs, final, marks
+
+
+def trajectory(
+    cell: Cell | Layer, params: Any, xs: Any, state: Any = None
+) -> tuple[Array, Any]:
+    """xs as an array, and the state before every step, parts [T, ..., H].
+
+    Raises:  as `unroll` does, and ValueError for a layer that runs backward in time.
+    """
+    layer = as_layer(cell)
+    check_forward(layer)
+    carrier, _, xs = enter(layer, params, xs, state)
+    states, _, _ = unfold(layer, params, xs, carrier.state, return_states=True)
+    return xs, states_before(carrier.state, states)
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2, 3))
+def _compiled(layer, gradient, plan, reverse, carrier, marks, xs):
+    runner = partial(_RUNNERS[gradient], plan)
+    hs, states, final = route(runner, layer, carrier, marks, xs, reverse=reverse)
+    return states if plan.states else hs, final

@@ -1,0 +1,56 @@
+"""Backpropagation through time as one associative scan."""
+
+from typing import Any
+
+from jax import Array
+
+from jaxrnn._core.checks import check_flag
+from jaxrnn._core.chunks import Plan
+from jaxrnn.backprop import BPTT, send_back
+from jaxrnn.cell import Cell
+from jaxrnn.layer import Layer
+from jaxrnn.parallel.newton import by_scan
+
+
+def bptt(
+    cell: Cell | Layer,
+    params: Any,
+    xs: Array,
+    state: Any = None,
+    cotangents: Any = None,
+    *,
+    final: Any = None,
+    lengths: Any = None,
+    resets: Any = None,
+    reset_to: Any = None,
+    reverse: bool = False,
+    noise: Any = None,
+) -> BPTT:
+    """`jaxrnn.bptt` as one associative scan over time: the same gradients.
+
+    Math:    λ_{t-1} = J_tᵀ λ_t + g_{t-1}, with J_t = ∂s_t/∂s_{t-1}: two steps of this
+             after one another are again one, so that all λ_t come in log T rounds.
+             Then ∂E/∂params and ∂E/∂xs from all λ_t at once, (59) and (60).
+    Args:    as in `jaxrnn.bptt`, lengths, resets and noise included; a layer's cells
+             are scanned one after the other.
+    Raises:  ValueError or TypeError, at trace time, as `jaxrnn.bptt` does, and for a
+             clipped cell.
+    Memory:  O(T B N²) for the Jacobians, N the numbers in one cell's state; O(T B N)
+             for minGRU and the LRU, whose Jacobians are diagonal.
+    Cost:    O(T B N³) work in O(log T) dependent rounds, where the loop has O(T B N²)
+             in T. The forward pass is the loop's. Measured on two CPU cores
+             (`experiments.parallel`, float32, B = 1; forward and backward together):
+             at best 1.3 times as fast as the loop, for an LSTM of 4 units and T of
+             1000; even for minGRU and the LRU of 64; slower by 1.6 to 7 times for
+             Elman, and by 3 for an LSTM of 16. By its arithmetic it wants a wide
+             accelerator, a long sequence and a small N; none was measured.
+    Source:  Wang, Bai & Pekhimenko (2020), "BPPSA: Scaling back-propagation by parallel
+             scan algorithm", MLSys, §3; Blelloch (1990), §1.4.
+    Edge:    T = 0 gives zero gradients but ∂E/∂state, which is `final`.
+    """
+    check_flag("reverse", reverse)
+    edges = {"lengths": lengths, "resets": resets, "reset_to": reset_to}
+    given = params, xs, state, cotangents, final
+    return send_back(
+        by_scan, Plan(), cell, *given, reverse=reverse, noise=noise, **edges
+    )
