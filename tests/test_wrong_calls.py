@@ -235,6 +235,11 @@ WRONG = {
         ValueError,
         "x: expected shape [..., 2]",
     ),
+    "step of a stack without features": (
+        lambda: step(STACK, S.params, S.state, 1.0),
+        ValueError,
+        "x: expected an array [..., D], got 1.0",
+    ),
     # cells
     "activation unknown": (lambda: elman("swish"), ValueError, "got 'swish'"),
     "recurrent unknown": (
