@@ -11,10 +11,10 @@ import pytest
 from jax import lax
 
 from jaxrnn import (
+    Network,
     State,
     bidirectional,
     check_gradients,
-    derivations,
     elman,
     gru,
     lstm,
@@ -22,10 +22,13 @@ from jaxrnn import (
     network,
     unroll,
 )
+from jaxrnn.gradcheck import derivations
 from jaxrnn.gradcheck.report import Comparison, GradientReport
 from jaxrnn.gradcheck.report import compare as _compare
 
 REFERENCES = ["reverse", "forward", "differences", "adjoint"]
+# as the docstring has them, 1e-10 for the others
+TOLERANCES = {"differences": 1e-6, "truncated 3": math.inf}
 FURTHER = ["rtrl", "scan", "truncated 3"]  # of a network, three steps long
 
 
@@ -42,24 +45,28 @@ def draw_params(net):
     )
 
 
-def check(cell, **options):
-    """A network of this cell, on three steps of two rows."""
-    net = network(cell)
+def check(cell_or_net, *state, **options):
+    """A network, or one of this cell, on three steps of two rows."""
+    given = isinstance(cell_or_net, Network)
+    net = cell_or_net if given else network(cell_or_net)
     xs, targets = np.random.default_rng(0).standard_normal((2, 3, 2, 2))
-    return check_gradients(net, draw_params(net), xs, targets, **options)
+    return check_gradients(net, draw_params(net), xs, targets, *state, **options)
+
+
+def with_gradient(change):
+    """The identity, its gradient changed."""
+
+    @jax.custom_vjp
+    def same(a):
+        return a
+
+    same.defvjp(lambda a: (a, None), lambda _, g: (change(g),))
+    return same
 
 
 def scaled(factor):
     """A function whose manual gradient is `factor` times the true one."""
-
-    @jax.custom_vjp
-    def scale(params):
-        return params
-
-    scale.defvjp(
-        lambda params: (params, None),
-        lambda _, g: (jax.tree.map(lambda a: a * factor, g),),
-    )
+    scale = with_gradient(lambda g: jax.tree.map(lambda a: a * factor, g))
 
     def f(params, xs, *, gradient):
         if gradient == "manual":
@@ -90,6 +97,7 @@ def test_right_networks_pass_on_every_leaf_against_every_reference(cell):
     ]
     for c in report.comparisons:
         assert c.relative_error < (1e-6 if c.against == "differences" else 1e-13)
+        assert c.tolerance == TOLERANCES.get(c.against, 1e-10)
         assert c.cosine == pytest.approx(1) and c.norm_ratio == pytest.approx(1)
     table = str(report).splitlines()
     assert len(table) == 3 + len(rows)  # a title, a head, the worst of the steps
@@ -99,6 +107,13 @@ def test_right_networks_pass_on_every_leaf_against_every_reference(cell):
     assert [c.leaf for c in report.steps] == ["xs[0]", "xs[1]", "xs[2]"]
     assert all(c.relative_error < 1e-13 for c in report.steps)
     assert table[-1].endswith("ok, the worst of 3 steps")
+
+
+def test_a_state_that_is_given_is_where_every_reference_starts():
+    start = State(np.random.default_rng(2).standard_normal((2, 3)))
+    report = check(elman(), start)
+    report.assert_close()
+    assert {c.against for c in report.comparisons} == {*REFERENCES, *FURTHER}
 
 
 def test_a_leaf_without_elements_has_no_row():
@@ -112,7 +127,7 @@ def test_a_function_that_hands_gradient_to_unroll_passes():
 
     def f(params, xs, *, gradient):
         hs, final = unroll(cell, params, xs, gradient=gradient)
-        return (hs**2).mean() + final.s.sum()
+        return (hs**2).mean() + final.h.sum()
 
     params = draw_params(network(cell)).cell._replace(b=None)
     report = check_gradients(
@@ -238,6 +253,21 @@ def test_gradient_that_does_not_cross_a_step_is_caught():
     }
 
 
+def test_error_in_the_gradient_of_the_inputs_alone_is_caught():
+    net, double = network(elman()), with_gradient(lambda g: 2 * g)
+
+    def error(params, xs, *rest, gradient):
+        xs = double(xs) if gradient == "manual" else xs
+        return net.error(params, xs, *rest, gradient=gradient)
+
+    report = check(net._replace(error=error))
+    assert all(c.ok for c in report.comparisons)
+    assert [c.ok for c in report.steps] == [False] * 3
+    assert not report.ok and report.worst in report.steps
+    with pytest.raises(AssertionError, match="manual gradient is wrong"):
+        report.assert_close()
+
+
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
 def test_one_percent_is_caught_and_measured_in_both_dtypes(dtype):
     right = check_gradients(scaled(1.0), PARAMS, XS, dtype=dtype)
@@ -256,6 +286,80 @@ def test_float32_network_is_within_its_rounding_budget():
     report.assert_close()
     # 1e3 eps, as the docstring has it, where float64's own tolerance is smaller
     assert report.comparisons[0].tolerance == 1e3 * float(np.finfo(np.float32).eps)
+
+
+# The references do not lean on one another ---------------------------------------
+
+
+def test_differences_do_not_lean_on_jaxs_derivative():
+    # JAX is told a derivative twice too large: what is by hand, and right, differs from
+    # all that JAX derives, and agrees with the differences.
+    @jax.custom_jvp
+    def same(w):
+        return w
+
+    same.defjvp(lambda w, dw: (w[0], 2 * dw[0]))
+
+    def f(params, xs, *, gradient):
+        w = params["w"] if gradient == "manual" else same(params["w"])
+        return jnp.sum(jnp.tanh(w * xs))
+
+    report = check_gradients(f, {"w": PARAMS["w"]}, XS)
+    assert {c.against for c in report.comparisons if c.ok} == {"differences"}
+    for c in report.comparisons:
+        assert c.ok or c.relative_error == pytest.approx(0.5)
+
+
+def test_the_scan_does_not_lean_on_the_loop_by_hand():
+    # Wrong for small adjoints alone, which the loop has and a Jacobian's rows, the
+    # pull-backs of unit vectors, have not.
+    def wrong_if_small(adjoint, slopes, d_z, d_r, previous):
+        size = jnp.hypot(*(jnp.linalg.norm(a, axis=-1, keepdims=True) for a in adjoint))
+        c = jnp.where(size < 0.99, 1.1 * previous.c, previous.c)
+        return d_z, d_r, previous._replace(c=c)
+
+    report = check(with_pullback(lstm(), wrong_if_small))
+    scan = [c.ok for c in report.comparisons if c.against == "scan"]
+    assert scan == [False] * 3
+
+
+def test_the_adjoint_identity_sees_outputs_that_are_swapped():
+    # An adjoint with equal elements would not.
+    net, swap = network(elman()), with_gradient(lambda g: g[..., ::-1])
+
+    def apply(*inputs, gradient):
+        ys, final = net.apply(*inputs, gradient=gradient)
+        return swap(ys) if gradient == "manual" else ys, final
+
+    report = check(net._replace(apply=apply))
+    assert {c.against for c in report.comparisons if not c.ok} == {"adjoint"}
+
+
+def test_an_error_across_the_gradient_is_measured_in_every_leaf():
+    # (1, 1) for (1, 0): an error of 1, at a right angle. Along eight directions the
+    # measured one is the root of an F(8, 8), beyond a factor of 5 in one of 10,000;
+    # along a single direction it is beyond that in one of 4.
+    leaves = {f"w{k}": jnp.ones(2) for k in range(20)}
+    across = with_gradient(lambda g: jax.tree.map(lambda a: a[:1] + 0 * a, g))
+
+    def f(params, *, gradient):
+        params = across(params) if gradient == "manual" else params
+        return sum(w[0] for w in params.values())
+
+    for c in check_gradients(f, leaves).comparisons:
+        assert 1 / 5 < c.relative_error < 5
+
+
+def test_an_error_inside_a_derivation_is_raised_and_does_not_leave_it_out():
+    def gate(own, z, r, state_prev):
+        raise ValueError("no gate")
+
+    net = network(elman())
+    with pytest.raises(ValueError, match="no gate"):
+        check(net._replace(cell=net.cell._replace(gate=gate)))
+
+
+# How an error shows ---------------------------------------------------------------
 
 
 def test_flipped_and_absent_gradients_show_in_cosine_and_norm_ratio():

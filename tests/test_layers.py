@@ -20,7 +20,14 @@ from jaxrnn import (
     step,
     unroll,
 )
-from jaxrnn.layers import CellNoise, Directions, draw_noise, learned_start, noisy
+from jaxrnn.layers import (
+    CellNoise,
+    Directions,
+    backward_only,
+    draw_noise,
+    learned_start,
+    noisy,
+)
 
 pytestmark = pytest.mark.usefixtures("compile_fast")
 LAYERS = {
@@ -273,6 +280,48 @@ def test_masks_are_one_for_all_steps(x64):
         reset, update = (1 / (1 + np.exp(-a)) for a in (z_r + r_r, z_u + r_u))
         h = (1 - update) * np.tanh(z_n + reset * r_n) + update * h
         np.testing.assert_allclose(hs[t], h, rtol=1e-10)
+
+
+def test_a_cell_takes_the_noise_that_a_noisy_cell_draws_for_it(x64):
+    layer = noisy(lstm(), state=0.4, weights=0.4, zoneout=0.3)
+    case = case_of(layer)
+    noise = noise_of(layer, case)
+    found = unroll(lstm(), *case.inputs, noise=noise.cell)
+    assert_equal(found, unroll(layer, *case.inputs, noise=noise))
+    plain = unroll(lstm(), *case.inputs)  # control
+    assert max(relative_errors(found, plain).values()) > 0.01
+
+
+def test_a_backward_layer_is_its_layer_on_inputs_turned(x64):
+    inner = noisy(lstm(projection=2), inputs=0.3, state=0.4, zoneout=0.3)
+    case = case_of(inner)
+    noise = noise_of(inner, case)
+    turned = backward_only(inner)
+    assert_equal(noise_of(turned, case), noise)
+    found, final = unroll(turned, *case.inputs, noise=noise)
+    params, xs, state = case.inputs
+    hs, end = unroll(inner, params, xs[::-1], state, noise=noise)
+    assert_equal((found[::-1], final), (hs, end))
+
+
+def test_a_network_takes_a_backward_layer_below_another_with_noise(x64):
+    below = backward_only(noisy(lstm(projection=2), inputs=0.3, state=0.4))
+    layer = stack(below, gru(), dropout=0.3)
+    net = network(layer)
+    params = net.init(jax.random.key(0), D, H, 2, dtype=jnp.float64)
+    assert params.cell[1].w_x.shape == (2, 3 * H)  # as wide as the projection
+    xs = np.random.default_rng(0).standard_normal((T, ROWS, D))
+    noise = draw_noise(jax.random.key(1), layer, params.cell, jnp.asarray(xs))
+
+    @jax.jit
+    def both(params, noise):
+        by_jax = jax.value_and_grad(partial(net.error, gradient="autodiff"))
+        given = params, xs, xs
+        return net.gradients(*given, noise=noise), by_jax(*given, noise=noise)
+
+    assert_alike(*both(params, noise), 1e-10)
+    without = jax.tree.map(jnp.ones_like, noise)  # control
+    assert abs(both(params, noise)[0][0] - both(params, without)[0][0]) > 1e-3
 
 
 def test_dropout_between_layers_drops_at_every_step_anew_and_keeps_the_mean():

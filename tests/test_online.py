@@ -328,6 +328,42 @@ def test_uoro_of_one_step_has_no_noise_and_takes_layers_and_batches():
     assert max(relative_errors(one, two).values()) > 0.01
 
 
+def test_uoro_keeps_both_factors_of_one_size_and_its_signs_apart():
+    # What of the two sizes is whose changes no mean, but the variance.
+    case, d_hs = case_of(elman(), steps=3)
+    method = online.uoro(jax.random.key(0), elman())
+
+    def moved(params, memory, x, cotangent):
+        """A step, before which a factor of 100 is moved from θ̃ to s̃."""
+        memory = memory._replace(
+            of_state=100 * memory.of_state,
+            of_params=jax.tree.map(lambda m: m / 100, memory.of_params),
+        )
+        return method.update(params, memory, x, cotangent)
+
+    unmoved = run(method, case, d_hs)
+    assert_alike(run(method._replace(update=moved), case, d_hs), unmoved, 1e-12)
+
+    @jax.jit
+    def one_step(params, state, x):
+        start = method.init(params, state)
+        return method.update(params, start, x, lambda h: jnp.zeros_like(h))[0]
+
+    first = one_step(case.params, case.state, case.xs[0])
+    signs = np.asarray(first.of_state)
+    for row in range(B):
+        of_row = [m[row] for m in jax.tree.leaves(first.of_params)]
+        size = np.sqrt(sum(np.sum(np.square(m)) for m in of_row))
+        np.testing.assert_allclose(np.linalg.norm(signs[row]), size, rtol=1e-12)
+        # signs, whose squares have no variance
+        np.testing.assert_allclose(np.abs(signs[row]), np.abs(signs[row, 0]))
+    assert (np.sign(signs[0]) != np.sign(signs[1])).any()  # each row has its own
+    # the memory of a row: one more state, and one more gradient
+    assert signs.shape == (B, H)
+    shapes = jax.tree.map(lambda m: m.shape, first.of_params)
+    assert shapes == jax.tree.map(lambda p: (B, *p.shape), case.params)
+
+
 # Learners -------------------------------------------------------------------------
 
 
@@ -369,6 +405,8 @@ def test_wrong_calls_name_their_argument():
     case, d_hs = case_of(elman())
     with pytest.raises((ValueError, TypeError), match="cotangents"):
         online.gradient(online.rtrl(elman()), *case.inputs, d_hs[:-1])
+    with pytest.raises(ValueError, match="gradient: expected 'manual' or 'autodiff'"):
+        online.rtrl(elman(), gradient="forward")
     with pytest.raises(ValueError, match="k2: expected at least k1 = 3"):
         online.truncated(elman(), 3, 2)
     with pytest.raises(ValueError, match="k1: expected a positive integer"):

@@ -11,7 +11,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.extend.core import jaxprs_in_params
-from table import CELLS, MORE_CELLS, assert_alike, draw, relative_errors
+from table import (
+    CELLS,
+    MORE_CELLS,
+    assert_alike,
+    assert_equal,
+    draw,
+    relative_errors,
+)
 
 import jaxrnn
 from experiments import parallel as experiment
@@ -51,7 +58,7 @@ BY_NEWTON = {
 def both_gradients(cell, params, xs, state, direct, final):
     """By the scan and by the loop; jitted, so that each is one program."""
     inputs = cell, params, xs, state, direct
-    return (f(*inputs, final=final) for f in (parallel.bptt, jaxrnn.bptt))
+    return parallel.bptt(*inputs, final=final), jaxrnn.bptt(*inputs, final=final)
 
 
 def case_of(cell, **sizes):
@@ -292,6 +299,27 @@ def test_what_has_not_converged_is_nan_and_so_is_its_gradient(cell, x64):
         assert np.isnan(leaf).all()
 
 
+@pytest.mark.parametrize(
+    "layer",
+    [stack(mingru(), elman()), bidirectional(elman(), mingru())],
+    ids=["above", "beside"],
+)
+def test_one_cell_that_has_not_converged_is_enough(layer, x64):
+    case = draw(layer, steps=12, units=4)
+    *_, end = parallel.unroll(layer, *case.inputs, max_iterations=1)
+    assert end.iterations == 1 and not end.converged and end.residual > 1e-13
+    *_, end = parallel.unroll(layer, *case.inputs)  # control
+    assert end.converged
+
+
+def test_a_larger_tolerance_ends_sooner(x64):
+    case = draw(elman(), steps=12, units=4)
+    *_, near = parallel.unroll(elman(), *case.inputs, tolerance=0.01)
+    *_, exact = parallel.unroll(elman(), *case.inputs)
+    assert near.converged and near.iterations < exact.iterations
+    assert exact.residual < 1e-13 < near.residual <= 0.01
+
+
 def test_a_residual_of_nan_is_not_small():
     # XLA's maximum of a large array of NaN may be -inf, which any tolerance would pass.
     wrong = jnp.full((50_000, 4), jnp.nan)
@@ -341,6 +369,15 @@ def test_linear_cells_are_scanned_without_newtons_method(x64):
     assert end.converged and end.iterations == 0 and end.residual < 1e-14
     assert_alike(out, wanted, 1e-12)
     assert_alike(ours, theirs, 1e-12)
+
+
+def test_a_linear_cell_with_nan_among_its_inputs_has_not_converged(x64):
+    case = draw(mingru(), steps=9, units=4)
+    case.xs[4, 0] = np.nan
+    grads, ((hs, _), end) = gradient(partial(parallel.unroll, mingru()), case.inputs)
+    assert not end.converged and end.residual == np.inf
+    for leaf in (hs, *jax.tree.leaves(grads)):
+        assert np.isnan(leaf).all()
 
 
 def test_control_a_rotation_that_does_not_turn_back_differs(x64, monkeypatch):
@@ -425,7 +462,20 @@ def test_the_scan_takes_bfloat16():
     case = draw(gru(), dtype=jnp.bfloat16)
     scan, loop = both_gradients(gru(), *case)
     assert scan.params.w_s.dtype == jnp.bfloat16
-    assert_alike(scan, loop, 0.05)
+    # Two roundings each: of λ_t, and of what is computed from it.
+    assert_alike(scan, loop, 4 * 2.0**-8)
+
+
+def test_a_scan_of_16_bits_rounds_once():
+    # With J_t = 1, λ_t is a sum of whole numbers, which float32 holds.
+    cell = elman("identity")
+    case = draw(cell, steps=200, units=4, batch=(), dtype=jnp.bfloat16)
+    params = case.params._replace(w_s=jnp.eye(4, dtype=jnp.bfloat16))
+    direct = np.random.default_rng(0).integers(1, 9, (200, 4))
+    cotangents = jnp.asarray(direct, jnp.bfloat16)
+    scan = parallel.bptt(cell, params, case.xs, case.state, cotangents)
+    exact = np.cumsum(direct[::-1], axis=0)[::-1]  # up to 968; 8 bits hold up to 256
+    assert_equal(scan.adjoints.h, jnp.asarray(exact, jnp.float32).astype(jnp.bfloat16))
 
 
 def test_the_experiment_prints_its_table(capsys):

@@ -72,7 +72,7 @@ WRONG = {
     "xs without time": (
         lambda: lstm_run(xs=XS[0, 0]),
         ValueError,
-        "xs: expected shape",
+        "xs: expected an array [T, ..., D]",
     ),
     "xs of other features": (lambda: lstm_run(xs=XS[..., :1]), ValueError, "2 rows"),
     "xs of integers": (
@@ -234,6 +234,11 @@ WRONG = {
         lambda: step(lstm(), P, STATE, XS[0, :, :1]),
         ValueError,
         "x: expected shape [..., 2]",
+    ),
+    "step of a stack without features": (
+        lambda: step(STACK, S.params, S.state, 1.0),
+        ValueError,
+        "x: expected an array [..., D], got 1.0",
     ),
     # cells
     "activation unknown": (lambda: elman("swish"), ValueError, "got 'swish'"),

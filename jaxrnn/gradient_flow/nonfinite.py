@@ -1,5 +1,6 @@
 """Where a run breaks: the first step, part of the state and row that is NaN or inf."""
 
+import math
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -82,7 +83,7 @@ def _first(subnormal: bool, backward: bool, parts: Any) -> Place:
         bad = ~jnp.isfinite(part)
         if subnormal:
             bad = bad | _is_subnormal(part)
-        return bad.any(-1).reshape(len(part), -1)
+        return bad.any(-1).reshape(len(part), math.prod(part.shape[1:-1]))
 
     bad = jnp.stack([bad_rows(part) for part in jax.tree.leaves(parts)], axis=1)
     if bad.size == 0:
