@@ -6,9 +6,32 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from table import CELLS, PARTS, assert_alike, draw, each_cell, relative_errors
+from table import (
+    CELLS,
+    MORE_CELLS,
+    PARTS,
+    assert_alike,
+    draw,
+    each_cell,
+    relative_errors,
+    two_gates,
+)
 
-from jaxrnn import Params, State, bptt, custom_cell, elman, gru, lstm, unroll
+from jaxrnn import (
+    Params,
+    State,
+    bidirectional,
+    bptt,
+    clipped,
+    custom_cell,
+    elman,
+    gru,
+    lru,
+    lstm,
+    network,
+    stack,
+    unroll,
+)
 
 pytestmark = pytest.mark.usefixtures("compile_fast")
 
@@ -205,13 +228,88 @@ def test_relus_slope_at_zero_is_jaxs(x64):
 # The record -----------------------------------------------------------------------
 
 
-def test_the_same_options_give_the_same_record():
-    assert elman("tanh") is elman("tanh")
-    assert elman(jnp.sin) is elman(jnp.sin)
-    assert lstm() is lstm() and lstm(0.5) is lstm(0.5)
-    assert gru() is gru()
+def leaky(own, z, r, state_prev):
+    del own
+    return State(0.5 * state_prev.h + jnp.tanh(z + r))
+
+
+SPELLINGS = {
+    "elman": [lambda: elman(), lambda: elman("tanh", recurrent="orthogonal")],
+    "callable": [lambda: elman(jnp.sin), lambda: elman(activation=jnp.sin)],
+    "lstm": [lambda: lstm(), lambda: lstm(1), lambda: lstm(forget_bias=1.0)],
+    "gru": [lambda: gru(), lambda: gru(True), lambda: gru(reset_after=True)],
+    "lru": [lambda: lru(), lambda: lru(0, 1)],
+    "clipped": [lambda: clipped(lstm(), 1), lambda: clipped(lstm(), threshold=1.0)],
+    "custom": [lambda: custom_cell(leaky), lambda: custom_cell(leaky, gates=1)],
+    "stack": [lambda: stack(gru(), dropout=0), lambda: stack(gru(), skip=None)],
+    "bidirectional": [
+        lambda: bidirectional(gru()),
+        lambda: bidirectional(layer=gru(True), merge="concat"),
+    ],
+    "network": [lambda: network(gru()), lambda: network(gru(), error="squared")],
+}
+
+
+@pytest.mark.parametrize("spellings", SPELLINGS.values(), ids=SPELLINGS)
+def test_however_it_is_spelled_a_record_is_one_object(spellings):
+    first, *others = (make() for make in spellings)
+    assert all(other is first for other in others)
+
+
+def test_other_options_give_other_records():
     assert elman("relu") is not elman("tanh")
+    assert lstm(forget_bias=0) is not lstm()
+    assert custom_cell(leaky, gates=1) is not custom_cell(two_gates, gates=2)
     assert len({hash(cell) for cell in CELLS.values()}) == len(CELLS)
+
+
+def test_no_record_is_forgotten():
+    first = lstm(forget_bias=0.125)
+    for k in range(300):
+        lstm(forget_bias=2 + k)
+    assert lstm(forget_bias=0.125) is first
+
+
+def test_a_custom_cell_made_again_is_not_traced_again():
+    traces = []
+
+    def gate(own, z, r, state_prev):
+        traces.append(1)
+        return leaky(own, z, r, state_prev)
+
+    case = draw(custom_cell(gate), dtype=np.float32)
+    unroll(custom_cell(gate), *case.inputs)
+    before = len(traces)
+    assert before
+    unroll(custom_cell(gate, gates=1, state=State), *case.inputs)
+    assert len(traces) == before
+
+
+def test_an_option_that_cannot_be_part_of_a_record_is_named():
+    with pytest.raises(TypeError, match="activation: expected a hashable value, got l"):
+        elman(["tanh"])
+
+
+def keeps_to_units(cell) -> bool:
+    """Whether unit j of the gate map reads unit j alone, by its Jacobians."""
+    units = 4  # even, as the LRU wants it
+    case = draw(cell, steps=1, batch=(), units=units)
+    own = case.params.own
+    z, r = np.ones(cell.gates * units), np.ones(case.params.w_s.shape[1])
+    if any(part.shape != (units,) for part in case.state) or len(r) % units:
+        return False
+    if any(leaf.ndim != 1 for leaf in jax.tree.leaves(own)):
+        return False
+    by_input = jax.jacfwd(lambda *args: cell.gate(*args)[0], (0, 1, 2, 3))
+    blocks = jax.tree.leaves(by_input(own, z, r, case.state))
+    apart = [~np.tile(np.eye(units, dtype=bool), b.shape[1] // units) for b in blocks]
+    return not any(np.any(b[a]) for b, a in zip(blocks, apart, strict=True))
+
+
+@pytest.mark.parametrize("name", [*CELLS, *MORE_CELLS])
+def test_independent_units_are_declared_as_the_gate_map_has_them(name, x64):
+    cell = {**CELLS, **MORE_CELLS}[name]
+    assert cell.independent == keeps_to_units(cell)
 
 
 def test_custom_cells_default_state_has_one_part():

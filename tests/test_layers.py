@@ -258,11 +258,23 @@ def test_one_step_of_a_layer_is_a_run_of_one_step(x64):
         state, output = step(layer, case.params, state, jnp.asarray(case.xs[t]))
     hs, final = unroll(layer, *case.inputs)
     assert_alike((output, state), (hs[-1], final), 1e-12)
-    both = case_of(bidirectional(gru()))
-    with pytest.raises(ValueError, match="cell: expected one that runs forward"):
-        step(bidirectional(gru()), both.params, both.state, jnp.asarray(both.xs[0]))
     with pytest.raises((TypeError, ValueError), match="state"):
         step(layer, case.params, case.state[0], jnp.asarray(case.xs[0]))
+
+
+BACKWARD = [
+    bidirectional(gru()),
+    backward_only(gru()),
+    stack(gru(), bidirectional(gru())),
+    learned_start(backward_only(gru())),
+]
+
+
+@pytest.mark.parametrize("layer", BACKWARD)
+def test_a_layer_with_a_backward_direction_has_no_single_step(layer, x64):
+    case = case_of(layer)
+    with pytest.raises(ValueError, match="cell: expected one that runs forward"):
+        step(layer, case.params, case.state, jnp.asarray(case.xs[0]))
 
 
 def test_masks_are_one_for_all_steps(x64):
@@ -292,7 +304,7 @@ def test_a_cell_takes_the_noise_that_a_noisy_cell_draws_for_it(x64):
     assert max(relative_errors(found, plain).values()) > 0.01
 
 
-def test_a_backward_layer_is_its_layer_on_inputs_turned(x64):
+def test_a_backward_layer_is_its_layer_on_inputs_and_zoneout_turned(x64):
     inner = noisy(lstm(projection=2), inputs=0.3, state=0.4, zoneout=0.3)
     case = case_of(inner)
     noise = noise_of(inner, case)
@@ -300,8 +312,15 @@ def test_a_backward_layer_is_its_layer_on_inputs_turned(x64):
     assert_equal(noise_of(turned, case), noise)
     found, final = unroll(turned, *case.inputs, noise=noise)
     params, xs, state = case.inputs
+    # zoneout's shares stand beside the steps that they are for, as xs do
+    hold = jax.tree.map(lambda share: share[::-1], noise.cell.hold)
+    noise = noise._replace(cell=noise.cell._replace(hold=hold))
     hs, end = unroll(inner, params, xs[::-1], state, noise=noise)
     assert_equal((found[::-1], final), (hs, end))
+    assert_equal(
+        unroll(inner, *case.inputs, noise=noise_of(inner, case), reverse=True),
+        unroll(turned, *case.inputs, noise=noise_of(inner, case)),
+    )
 
 
 def test_a_network_takes_a_backward_layer_below_another_with_noise(x64):
