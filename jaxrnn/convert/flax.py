@@ -18,36 +18,39 @@ import numpy as np
 from jax.core import Tracer
 
 from jaxrnn.cell import Cell, Params
-from jaxrnn.convert.blocks import (
+from jaxrnn.convert._common import (
     GATES,
     bias_and_n,
+    bias_of_n,
     cell_of,
-    check_export,
-    check_kind,
-    check_leaves,
+    check_choice,
+    check_keys,
     check_shape,
     concatenate,
-    entries,
     one_bias,
+    read,
+    read_params,
     split,
     units_of,
-    zeros,
 )
 
 Activation = str | Callable[[Any], Any] | None
 _NNX = {"elman": "elman", "lstm": "lstm", "optimized_lstm": "lstm", "gru": "gru"}
 
 
-def _names(kind: str) -> list[str]:
+# linen ----------------------------------------------------------------------------
+
+
+def _gates(kind: str) -> list[str]:
     return [""] if kind == "elman" else list(GATES[kind])
 
 
-def _on_h(kind: str, gate: str) -> bool:
-    """Whether linen has a bias for this gate on the recurrent side."""
-    return kind == "lstm" or gate == "n"
-
-
-# linen ----------------------------------------------------------------------------
+def _linen_keys(kind: str) -> dict[str, list[str]]:
+    """The modules and their leaves."""
+    biased = {"elman": ["i"], "lstm": ["hi", "hf", "hg", "ho"]}
+    biased |= {"gru": ["ir", "iz", "in", "hn"]}
+    names = [side + gate for side in "ih" for gate in _gates(kind)]
+    return {name: ["kernel"] + ["bias"] * (name in biased[kind]) for name in names}
 
 
 def from_flax(
@@ -62,40 +65,28 @@ def from_flax(
         activation: of an "elman", as `elman` takes it; tanh by default.
     Raises:  ValueError or TypeError for other keys, shapes or dtypes.
     """
-    check_kind(kind, list(GATES))
-    return cell_of(kind, activation), _from_gates(params, kind)
+    check_choice("kind", kind, list(GATES))
+    return cell_of(kind, activation), _from_linen(params, kind)
 
 
-def _from_gates(params, kind) -> Params:
-    names = _names(kind)
-    tree = entries("params", params, [side + name for side in "ih" for name in names])
-    parts = {}
-    for side in "ih":
-        for name in names:
-            biased = _on_h(kind, name) if side == "h" else kind != "lstm"
-            wanted = ["kernel", "bias"] if biased else ["kernel"]
-            label = f"params[{side + name!r}]"
-            parts[side + name] = entries(label, tree[side + name], wanted)
-    check_leaves("params", params)
-    units = units_of(
-        f"params['h{names[0]}']['kernel']", parts[f"h{names[0]}"]["kernel"], 1
-    )
-    inputs = parts[f"i{names[0]}"]["kernel"].shape[0]
-    for name, part in parts.items():
+def _from_linen(tree: Any, kind: str) -> Params:
+    check_keys("params", tree, _linen_keys(kind))
+    tree = read({"params": tree})["params"]
+    first = _gates(kind)[0]
+    units = units_of(f"params['h{first}']['kernel']", tree[f"h{first}"]["kernel"], 1)
+    inputs = tree[f"i{first}"]["kernel"].shape[0]
+    for name, part in tree.items():
         rows = units if name[0] == "h" else inputs
         check_shape(f"params[{name!r}]['kernel']", part["kernel"], (rows, units))
         if "bias" in part:
             check_shape(f"params[{name!r}]['bias']", part["bias"], (units,))
 
-    def side_by_side(side, leaf):
-        return concatenate([parts[side + name][leaf] for name in names])
+    def beside(side, leaf):
+        return concatenate([tree[side + gate][leaf] for gate in _gates(kind)])
 
-    b_s = None
-    if kind == "gru":
-        b_n = parts["hn"]["bias"]
-        b_s = concatenate([zeros(b_n, 2 * units), b_n])
-    b = side_by_side("h" if kind == "lstm" else "i", "bias")
-    return Params(side_by_side("i", "kernel"), side_by_side("h", "kernel"), b, b_s)
+    b = beside("h" if kind == "lstm" else "i", "bias")
+    b_s = bias_of_n(tree["hn"]["bias"]) if kind == "gru" else None
+    return Params(beside("i", "kernel"), beside("h", "kernel"), b, b_s)
 
 
 def to_flax(params: Params, kind: str = "lstm") -> dict[str, Any]:
@@ -106,20 +97,16 @@ def to_flax(params: Params, kind: str = "lstm") -> dict[str, Any]:
 
     Raises:  ValueError or TypeError for parameters of another kind of cell.
     """
-    check_kind(kind, list(GATES))
-    units = check_export(params, kind)
-    names, count = _names(kind), len(GATES[kind])
+    check_choice("kind", kind, list(GATES))
+    params = read_params("params", params, kind)
     b, b_n = bias_and_n(params) if kind == "gru" else (one_bias(params), None)
-    b = zeros(params.w_x, count * units) if b is None else b
-    tree = {}
-    columns = zip(
-        names, *(split(a, count) for a in (params.w_x, params.w_s, b)), strict=True
-    )
-    for name, on_x, on_h, bias in columns:
-        tree[f"i{name}"], tree[f"h{name}"] = {"kernel": on_x}, {"kernel": on_h}
-        tree[f"h{name}" if kind == "lstm" else f"i{name}"]["bias"] = bias
+    gates, tree = _gates(kind), {}
+    blocks = (split(a, len(gates)) for a in (params.w_x, params.w_s, b))
+    for gate, on_x, on_h, bias in zip(gates, *blocks, strict=True):
+        tree[f"i{gate}"], tree[f"h{gate}"] = {"kernel": on_x}, {"kernel": on_h}
+        tree[f"h{gate}" if kind == "lstm" else f"i{gate}"]["bias"] = bias
     if kind == "gru":
-        tree["hn"]["bias"] = zeros(b, units) if b_n is None else b_n
+        tree["hn"]["bias"] = b_n
     return tree
 
 
@@ -138,25 +125,21 @@ def from_nnx(
         activation: of an "elman", as `elman` takes it; tanh by default.
     Raises:  ValueError or TypeError for other keys, shapes or dtypes.
     """
-    check_kind(kind, list(_NNX))
-    cell = cell_of(_NNX[kind], activation)
+    check_choice("kind", kind, list(_NNX))
+    cell, gates = cell_of(_NNX[kind], activation), len(GATES[_NNX[kind]])
     if kind == "lstm":
-        wanted = [_nnx_name(side + gate) for side in "ih" for gate in GATES["lstm"]]
-        entries("params", params, wanted)
-        return cell, _from_gates({k.rstrip("_"): v for k, v in params.items()}, kind)
-    parts = entries("params", params, ["dense_i", "dense_h"])
+        names = {_nnx_name(name): name for name in _linen_keys(kind)}
+        check_keys("params", params, list(names))
+        return cell, _from_linen({names[k]: v for k, v in params.items()}, kind)
     biased = _biased(kind)
-    for name, part in parts.items():
-        keys = ["kernel", "bias"] if name == biased else ["kernel"]
-        entries(f"params[{name!r}]", part, keys)
-    check_leaves("params", params)
-    w_x, w_s = parts["dense_i"]["kernel"], parts["dense_h"]["kernel"]
-    gates = len(GATES[_NNX[kind]])
+    sides = {"dense_i": ["kernel"], "dense_h": ["kernel"]}
+    check_keys("params", params, sides | {biased: ["kernel", "bias"]})
+    tree = read({"params": params})["params"]
+    w_x, w_s = tree["dense_i"]["kernel"], tree["dense_h"]["kernel"]
     wide = gates * units_of("params['dense_h']['kernel']", w_s, gates)
     check_shape("params['dense_i']['kernel']", w_x, (None, wide))
-    b = parts[biased]["bias"]
-    check_shape(f"params[{biased!r}]['bias']", b, (wide,))
-    return cell, Params(w_x, w_s, b)
+    check_shape(f"params[{biased!r}]['bias']", tree[biased]["bias"], (wide,))
+    return cell, Params(w_x, w_s, tree[biased]["bias"])
 
 
 def to_nnx(params: Params, kind: str = "lstm") -> dict[str, Any]:
@@ -168,18 +151,14 @@ def to_nnx(params: Params, kind: str = "lstm") -> dict[str, Any]:
     Raises:  ValueError or TypeError for parameters of another kind of cell, or a GRU's
              b_s whose n is not zero, or is traced and therefore unknown.
     """
-    check_kind(kind, list(_NNX))
+    check_choice("kind", kind, list(_NNX))
     if kind == "lstm":
         return {_nnx_name(name): part for name, part in to_flax(params, kind).items()}
-    ours = _NNX[kind]
-    check_export(params, ours)
-    b = one_bias(params)
-    if ours == "gru":
-        b, b_n = bias_and_n(params)
-        _check_zero(b_n)
-    b = zeros(params.w_x, params.w_x.shape[1]) if b is None else b
+    params = read_params("params", params, _NNX[kind])
+    if kind == "gru" and params.b_s is not None:
+        _check_zero(split(params.b_s, 3)[-1])
     tree = {"dense_i": {"kernel": params.w_x}, "dense_h": {"kernel": params.w_s}}
-    tree[_biased(kind)]["bias"] = b
+    tree[_biased(kind)]["bias"] = one_bias(params)
     return tree
 
 
@@ -192,8 +171,6 @@ def _biased(kind: str) -> str:
 
 
 def _check_zero(b_n: Any) -> None:
-    if b_n is None:
-        return
     if isinstance(b_n, Tracer):
         raise TypeError(
             "params.b_s: expected None or known numbers, since nnx.GRUCell has no bias "

@@ -13,24 +13,29 @@ from collections.abc import Mapping
 from typing import Any
 
 from jaxrnn.cell import Cell, Params
-from jaxrnn.convert.blocks import (
+from jaxrnn.cells import elman, gru, lstm
+from jaxrnn.convert._common import (
     GATES,
-    cell_of,
-    check_export,
-    check_kind,
-    check_leaves,
+    both_biases,
+    check_choice,
+    check_keys,
     check_shape,
     concatenate,
-    entries,
     one_bias,
-    own_of,
+    part_candidate,
+    read,
+    read_params,
     regroup,
     split,
     units_of,
-    zeros,
 )
 
-_CORES = {"elman": "vanilla_rnn", "lstm": "lstm", "gru": "gru"}
+# Of each kind: the core's name, and its modules after it
+_CORES = {
+    "elman": ("vanilla_rnn", ("/linear", "/linear_1")),
+    "lstm": ("lstm", ("/linear",)),
+    "gru": ("gru", ("",)),
+}
 
 
 def from_haiku(params: Mapping[str, Any], kind: str = "lstm") -> tuple[Cell, Params]:
@@ -44,58 +49,52 @@ def from_haiku(params: Mapping[str, Any], kind: str = "lstm") -> tuple[Cell, Par
         kind: "lstm", "gru" or "elman" (VanillaRNN, whose activation is relu).
     Raises:  ValueError or TypeError for other keys, shapes or dtypes.
     """
-    check_kind(kind, list(_CORES))
+    check_choice("kind", kind, list(_CORES))
     modules = _modules(params, kind)
-    check_leaves("params", params)
     if kind == "lstm":
-        return cell_of(kind), _from_lstm(*modules)
+        return lstm(), _from_lstm(*modules)
     if kind == "gru":
-        return cell_of(kind, reset_after=False), _from_gru(*modules)
-    return cell_of(kind, "relu"), _from_vanilla(*modules)
+        return gru(reset_after=False), _from_gru(*modules)
+    return elman("relu"), _from_vanilla(*modules)
 
 
-def _modules(params, kind) -> list[tuple[str, Any]]:
-    """(label, entries) of each module of the core, in the order of its calls."""
-    keys = {"lstm": ("w", "b"), "gru": ("w_i", "w_h", "b"), "elman": ("w",)}[kind]
-    count = 2 if kind == "elman" else 1
+def _modules(params: Any, kind: str) -> list[tuple[str, Any]]:
+    """(label, arrays) of each module of the core, in the order of its calls."""
+    core, ends = _CORES[kind]
+    usual = [core + end for end in ends]
     if not isinstance(params, Mapping):
         raise TypeError(
-            "params: expected a dict of modules such as "
-            f"{list(_named(kind))}, got {type(params).__name__}"
+            f"params: expected a dict of modules such as {usual}, "
+            f"got {type(params).__name__}"
         )
     found = sorted(params)  # "…/linear" is before "…/linear_1"
     lasts = [name.rsplit("/", 1)[-1] for name in found]
-    wanted = ["linear", "linear_1"] if kind == "elman" else ["linear"]
-    if len(found) != count or (kind != "gru" and lasts != wanted):
+    wanted = [end.removeprefix("/") for end in ends]
+    if len(found) != len(ends) or (kind != "gru" and lasts != wanted):
         raise ValueError(
-            f"params: expected the modules {list(_named(kind))}, whatever is before "
-            f"the last '/', got {found}"
+            f"params: expected the modules {usual}, whatever is before the last '/', "
+            f"got {found}"
         )
-    optional = ("b",) if kind == "elman" else ()
-    labels = [f"params[{name!r}]" for name in found]
-    return [
-        (label, entries(label, params[name], keys, optional))
-        for label, name in zip(labels, found, strict=True)
-    ]
+    keys = {"lstm": ["w", "b"], "gru": ["w_i", "w_h", "b"], "elman": ["w"]}[kind]
+    for name in found:
+        optional = ["b"] if kind == "elman" else []
+        check_keys(f"params[{name!r}]", params[name], keys, optional)
+    arrays = read({"params": params})["params"]
+    return [(f"params[{name!r}]", arrays[name]) for name in found]
 
 
-def _named(kind: str, name: str | None = None) -> tuple[str, ...]:
-    core = name or _CORES[kind]
-    ends = {"lstm": ("/linear",), "gru": ("",), "elman": ("/linear", "/linear_1")}
-    return tuple(core + end for end in ends[kind])
-
-
-def _from_lstm(module) -> Params:
+def _from_lstm(module: tuple[str, Any]) -> Params:
     label, tree = module
     w, b = tree["w"], tree["b"]
-    if len(w.shape) != 2 or w.shape[1] % 4 or not 0 < w.shape[1] < 4 * w.shape[0]:
+    check_shape(f"{label}['w']", w, (None, None))
+    if w.shape[1] % 4 or w.shape[1] >= 4 * w.shape[0]:
         raise ValueError(
             f"{label}['w']: expected shape [D + H, 4·H], got {list(w.shape)}"
         )
     check_shape(f"{label}['b']", b, (w.shape[1],))
-    w, units = regroup(w, "igfo", GATES["lstm"]), w.shape[1] // 4
-    b = _forget_plus(regroup(b, "igfo", GATES["lstm"]), 1)
-    return Params(w[:-units], w[-units:], b)
+    w, b = (regroup(a, "igfo", GATES["lstm"]) for a in (w, b))
+    units = w.shape[1] // 4
+    return Params(w[:-units], w[-units:], _forget_plus(b, 1))
 
 
 def _forget_plus(b: Any, number: int) -> Any:
@@ -103,29 +102,28 @@ def _forget_plus(b: Any, number: int) -> Any:
     return concatenate([i, f + number, g, o])
 
 
-def _from_gru(module) -> Params:
+def _from_gru(module: tuple[str, Any]) -> Params:
     label, tree = module
-    w_i, w_h, b = tree["w_i"], tree["w_h"], tree["b"]
-    units = units_of(f"{label}['w_h']", w_h, 3)
-    check_shape(f"{label}['w_i']", w_i, (None, 3 * units))
-    check_shape(f"{label}['b']", b, (3 * units,))
+    units = units_of(f"{label}['w_h']", tree["w_h"], 3)
+    check_shape(f"{label}['w_i']", tree["w_i"], (None, 3 * units))
+    check_shape(f"{label}['b']", tree["b"], (3 * units,))
 
     def rzn(a):
         z, r, n = split(a, 3)
         return concatenate([r, -z, n])
 
-    w_h, own = rzn(w_h), own_of(w_h[:, 2 * units :])
-    return Params(rzn(w_i), w_h[:, : 2 * units], rzn(b), None, own)
+    w_s, own = part_candidate(rzn(tree["w_h"]))
+    return Params(rzn(tree["w_i"]), w_s, rzn(tree["b"]), None, own)
 
 
-def _from_vanilla(on_x, on_h) -> Params:
-    (x_label, on_x), (h_label, on_h) = on_x, on_h
-    units = units_of(f"{h_label}['w']", on_h["w"], 1)
-    check_shape(f"{x_label}['w']", on_x["w"], (None, units))
-    for label, tree in ((x_label, on_x), (h_label, on_h)):
+def _from_vanilla(on_x: tuple[str, Any], on_h: tuple[str, Any]) -> Params:
+    (x_label, x), (h_label, h) = on_x, on_h
+    units = units_of(f"{h_label}['w']", h["w"], 1)
+    check_shape(f"{x_label}['w']", x["w"], (None, units))
+    for label, tree in (on_x, on_h):
         if "b" in tree:
             check_shape(f"{label}['b']", tree["b"], (units,))
-    return Params(on_x["w"], on_h["w"], on_x.get("b"), on_h.get("b"))
+    return Params(x["w"], h["w"], x.get("b"), h.get("b"))
 
 
 def to_haiku(
@@ -142,23 +140,22 @@ def to_haiku(
         name: the core's module name in full; Haiku's own by default, such as "lstm".
     Raises:  ValueError or TypeError for parameters of another kind of cell.
     """
-    check_kind(kind, list(_CORES))
-    check_export(params, kind, reset_after=kind != "gru")
-    names = _named(kind, name)
-    w_x, w_s, width = params.w_x, params.w_s, params.w_x.shape[1]
+    check_choice("kind", kind, list(_CORES))
+    params = read_params("params", params, kind, reset_after=kind != "gru")
+    core, ends = _CORES[kind]
+    names = [(name or core) + end for end in ends]
     if kind == "elman":
-        b = zeros(w_x, width) if params.b is None else params.b
-        on_h = {"w": w_s} if params.b_s is None else {"w": w_s, "b": params.b_s}
-        return dict(zip(names, ({"w": w_x, "b": b}, on_h), strict=True))
-    b = one_bias(params)
-    b = zeros(w_x, width) if b is None else b
+        on_h = {"w": params.w_s} | ({} if params.b_s is None else {"b": params.b_s})
+        on_x = {"w": params.w_x, "b": both_biases(params)[0]}
+        return dict(zip(names, (on_x, on_h), strict=True))
     if kind == "lstm":
-        w = regroup(concatenate([w_x, w_s], axis=0), GATES["lstm"], "igfo")
-        return {names[0]: {"w": w, "b": regroup(_forget_plus(b, -1), "ifgo", "igfo")}}
+        w, b = concatenate([params.w_x, params.w_s], axis=0), one_bias(params)
+        w, b = (regroup(a, GATES["lstm"], "igfo") for a in (w, _forget_plus(b, -1)))
+        return {names[0]: {"w": w, "b": b}}
 
     def zra(a):
         r, z, n = split(a, 3)
         return concatenate([-z, r, n])
 
-    w_h = zra(concatenate([w_s, params.own.w_n]))
-    return {names[0]: {"w_i": zra(w_x), "w_h": w_h, "b": zra(b)}}
+    w_i, w_h, b = map(zra, (params.w_x, params.w_s, one_bias(params)))
+    return {names[0]: {"w_i": w_i, "w_h": w_h, "b": b}}

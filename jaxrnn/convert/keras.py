@@ -12,22 +12,23 @@ from typing import Any
 
 import jaxrnn.layers as layers
 from jaxrnn.cell import Cell, Layer, Params
-from jaxrnn.convert.blocks import (
+from jaxrnn.convert._common import (
     GATES,
+    both_biases,
     cell_of,
-    check_export,
-    check_kind,
-    check_leaves,
+    check_choice,
     check_shape,
     concatenate,
+    has_bias,
     one_bias,
-    own_of,
+    part_candidate,
+    read,
+    read_params,
     regroup,
+    sides,
     units_of,
-    zeros,
 )
 
-_KINDS = {"simple_rnn": "elman", "lstm": "lstm", "gru": "gru"}
 _ORDER = {"elman": "h", "lstm": "ifgo", "gru": "zrn"}
 
 
@@ -43,8 +44,8 @@ def from_keras(
 
     Args:
         weights: arrays in the order of `layer.get_weights()`.
-        kind: "simple_rnn", "lstm" or "gru".
-        activation: of a "simple_rnn", as `elman` takes it; tanh by default.
+        kind: "lstm", "gru" or "elman" (SimpleRNN).
+        activation: of an "elman", as `elman` takes it; tanh by default.
         reset_after: the Keras GRU's own option.
         bidirectional: the weights are a `keras.layers.Bidirectional`'s, both of whose
             layers are of this kind.
@@ -52,7 +53,7 @@ def from_keras(
     Raises:  ValueError or TypeError for another number, shape or dtype of arrays, an
              unknown kind or an option that the kind does not have.
     """
-    check_kind(kind, list(_KINDS))
+    check_choice("kind", kind, list(GATES))
     if not isinstance(weights, list | tuple):
         raise TypeError(
             "weights: expected a list of arrays as layer.get_weights() gives it, "
@@ -60,45 +61,40 @@ def from_keras(
         )
     if kind != "gru" and not reset_after:
         raise ValueError(f"reset_after: expected True for kind={kind!r}, got False")
-    check_leaves("weights", weights)
-    cell = cell_of(_KINDS[kind], activation, reset_after=reset_after)
-    counts = (4, 6) if bidirectional else (2, 3)
-    if len(weights) not in counts:
+    cell = cell_of(kind, activation, reset_after=reset_after)
+    few, many = (4, 6) if bidirectional else (2, 3)
+    if len(weights) not in (few, many):
         raise ValueError(
-            f"weights: expected {counts[1]} arrays, or {counts[0]} without a bias, "
+            f"weights: expected {many} arrays, or {few} without a bias, "
             f"for kind={kind!r} and bidirectional={bidirectional}, got {len(weights)}"
         )
+    weights = read({"weights": weights})["weights"]
     if not bidirectional:
-        return cell, _params(weights, 0, _KINDS[kind], reset_after)
+        return cell, _params(weights, 0, kind, reset_after)
     half = len(weights) // 2
     both = layers.Directions(
-        _params(weights[:half], 0, _KINDS[kind], reset_after),
-        _params(weights[half:], half, _KINDS[kind], reset_after),
+        _params(weights[:half], 0, kind, reset_after),
+        _params(weights[half:], half, kind, reset_after),
     )
     return layers.bidirectional(cell), both
 
 
-def _params(weights, first, kind, reset_after) -> Params:
-    """Of one direction, whose weights begin at place `first` of all."""
-    gates, here, there = len(GATES[kind]), _ORDER[kind], GATES[kind]
-    kernel, recurrent, *bias = weights
-    units = units_of(f"weights[{first + 1}]", recurrent, gates)
-    wide = gates * units
-    check_shape(f"weights[{first}]", kernel, (None, wide))
-    two = kind == "gru" and reset_after
-    if bias:
-        shape = (2, wide) if two else (wide,)
+def _params(weights: Sequence[Any], start: int, kind: str, reset_after: bool) -> Params:
+    """Of one direction, whose weights begin at the place `start` of all."""
+    gates, two = len(GATES[kind]), kind == "gru" and reset_after
+    wide = gates * units_of(f"weights[{start + 1}]", weights[1], gates)
+    check_shape(f"weights[{start}]", weights[0], (None, wide))
+    if len(weights) == 3:
         said = f" (reset_after={reset_after})" if kind == "gru" else ""
-        check_shape(f"weights[{first + 2}]{said}", bias[0], shape)
-    w_x = regroup(kernel, here, there)
-    w_s = regroup(recurrent, here, there)
-    b = regroup(bias[0], here, there) if bias else None
+        shape = (2, wide) if two else (wide,)
+        check_shape(f"weights[{start + 2}]{said}", weights[2], shape)
+    w_x, w_s, *bias = (regroup(a, _ORDER[kind], GATES[kind]) for a in weights)
     if two:
-        return Params(w_x, w_s, *((None, None) if b is None else (b[0], b[1])))
+        return Params(w_x, w_s, *(row for b in bias for row in b))
     if kind == "gru":
-        own = own_of(w_s[:, 2 * units :])
-        return Params(w_x, w_s[:, : 2 * units], b, None, own)
-    return Params(w_x, w_s, b)
+        w_s, own = part_candidate(w_s)
+        return Params(w_x, w_s, *(bias or [None]), None, own)
+    return Params(w_x, w_s, *bias)
 
 
 def to_keras(params: Any, kind: str = "lstm") -> list[Any]:
@@ -106,32 +102,20 @@ def to_keras(params: Any, kind: str = "lstm") -> list[Any]:
 
     For `layer.set_weights`. Where a GRU resets is read off the parameters; Keras's
     layer has to have `reset_after` accordingly, and `use_bias=False` for parameters
-    without any bias. A "simple_rnn" and an "lstm" get b + b_s as their one bias.
+    without any bias. An "elman" and an "lstm" get b + b_s as their one bias.
 
     Args:
         params: `Params`, or `Directions` of them for a `keras.layers.Bidirectional`.
     Raises:  ValueError or TypeError for parameters of another kind of cell.
     """
-    check_kind(kind, list(_KINDS))
-    if isinstance(params, layers.Directions):
-        return [a for part in params for a in to_keras(part, kind)]
-    ours = _KINDS[kind]
-    check_export(params, ours, reset_after=None)
-    there, here = _ORDER[ours], GATES[ours]
-    w_s, before = params.w_s, params.own is not None
-    if before:
-        w_s = concatenate([w_s, params.own.w_n])
-    weights = [regroup(params.w_x, here, there), regroup(w_s, here, there)]
-    bias = _two_biases(params) if ours == "gru" and not before else one_bias(params)
-    return weights if bias is None else [*weights, regroup(bias, here, there)]
-
-
-def _two_biases(params: Params) -> Any:
-    """[2, 3·H], b above b_s; None without either."""
-    b, b_s = params.b, params.b_s
-    some = b if b_s is None else b_s
-    if some is None:
-        return None
-    none = zeros(some, *some.shape)
-    rows = (none if b is None else b), (none if b_s is None else b_s)
-    return concatenate([row[None] for row in rows], axis=0)
+    check_choice("kind", kind, list(GATES))
+    weights = []
+    for name, side in sides("params", params).items():
+        side = read_params(name, side, kind, reset_after=None)
+        found = [side.w_x, side.w_s]
+        if has_bias(side) and kind == "gru" and side.own is None:
+            found.append(concatenate([b[None] for b in both_biases(side)], axis=0))
+        elif has_bias(side):
+            found.append(one_bias(side))
+        weights += [regroup(a, GATES[kind], _ORDER[kind]) for a in found]
+    return weights

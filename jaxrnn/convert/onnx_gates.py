@@ -11,14 +11,14 @@ f, g, h are the operator's activations; each sees its input clipped to ±clip:
 
 Columns are in the library's order: i, f, g, o (i, g, o where f = 1 - i) and r, z, n.
 Where the options are the usual ones, the library's own cells serve instead. The
-derivative of these comes from `jax.vjp`; the same options give the same cell.
+derivative of these comes from JAX; the same options give the same cell.
 
 Source: ONNX operators RNN, LSTM and GRU, version 22.
 """
 
 import math
-from collections.abc import Callable
-from functools import lru_cache, partial
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import jax
@@ -26,12 +26,24 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxrnn.cell import Cell, custom_cell, init_params, zero_state
-from jaxrnn.cells import ElmanState, GRUState, LSTMState
-from jaxrnn.cells.gru_before import init_candidate
-from jaxrnn.cells.lstm_parts import Parts
-from jaxrnn.convert.common import check_choice
-from jaxrnn.numerics import spread
+from jaxrnn.cell import Cell, custom_cell
+from jaxrnn.cells import LSTMState, elman, lstm
+from jaxrnn.convert._common import cell_of, check_choice
+
+USUAL = {
+    "elman": ("Tanh",),
+    "lstm": ("Sigmoid", "Tanh", "Tanh"),
+    "gru": ("Sigmoid", "Tanh"),
+}
+
+
+class Options(NamedTuple):
+    """Of a cell: a bound of what its activations see, and parts that it has."""
+
+    clip: float | None
+    peepholes: bool
+    coupled: bool
+    reset_after: bool
 
 
 class Activation(NamedTuple):
@@ -80,7 +92,90 @@ KNOWN = {
 }
 
 
-def _of(activation: Activation, clip: float | None) -> Callable[[Array], Array]:
+def is_number(value: Any) -> bool:
+    return isinstance(value, int | float | np.number) and not isinstance(value, bool)
+
+
+def read_activations(
+    kind: str,
+    count: int,
+    names: Sequence[str] | None,
+    alphas: Sequence[float] | None,
+    betas: Sequence[float] | None,
+) -> list[tuple[Activation, ...]]:
+    """Each direction's activations with their constants.
+
+    Args:
+        count: how many directions.
+        alphas, betas: consumed in order by the activations that take one.
+    """
+    usual = USUAL[kind] * count
+    names = usual if names is None else names
+    if isinstance(names, str) or len(names) != len(usual):
+        raise ValueError(
+            f"activations: expected a list of {len(usual)}, one in place of each of "
+            f"{list(usual)}, got {names!r}"
+        )
+    for name in names:
+        check_choice("activations", name, tuple(KNOWN))
+    alphas = _constants("activation_alpha", alphas, names, "alpha")
+    betas = _constants("activation_beta", betas, names, "beta")
+    found = list(map(Activation, names, alphas, betas))
+    each = len(USUAL[kind])
+    return [tuple(found[k : k + each]) for k in range(0, len(found), each)]
+
+
+def _constants(label: str, values: Any, names: Sequence[str], which: str) -> Any:
+    """One for each name: the next of the values if it takes one."""
+    rest, found = [] if values is None else list(values), []
+    for value in rest:
+        if not is_number(value):
+            raise TypeError(f"{label}: expected numbers, got {value!r}")
+    for name in names:
+        default = getattr(KNOWN[name], which)
+        if default is None:
+            found.append(0.0)
+        elif rest:
+            found.append(float(rest.pop(0)))
+        elif math.isnan(default):
+            raise ValueError(f"{label}: expected a value for {name}, got none")
+        else:
+            found.append(default)
+    if rest:
+        raise ValueError(
+            f"{label}: expected at most one value for each activation that takes one, "
+            f"in {list(names)}, got {len(rest)} too many"
+        )
+    return found
+
+
+# Cells ----------------------------------------------------------------------------
+
+
+@lru_cache  # one record, so that jit sees one static value
+def onnx_cell(kind: str, functions: tuple[Activation, ...], options: Options) -> Cell:
+    """The library's own cell if it is the same, else one with another gate map."""
+    names, clip = tuple(f.name for f in functions), options.clip
+    if kind == "elman" and clip is None and names[0] in ("Relu", "Sigmoid"):
+        return elman(names[0].lower())
+    parts = {part: True for part in ("peepholes", "coupled") if getattr(options, part)}
+    if kind == "lstm":
+        like = lstm(**parts)
+    else:
+        like = cell_of(kind, reset_after=options.reset_after)
+    if clip is None and names == USUAL[kind]:
+        return like
+    maps = [_elementwise(f, clip) for f in functions]
+    if kind == "elman":
+        return elman(*maps)
+    if kind == "gru" and not options.reset_after:
+        return _reset_before(like, *maps)
+    gate = _lstm_gate(*maps, options.coupled) if kind == "lstm" else _gru_gate(*maps)
+    cell = custom_cell(gate, gates=like.gates)
+    return cell._replace(init=like.init, initial_state=like.initial_state)
+
+
+def _elementwise(activation: Activation, clip: float | None) -> Callable[[Array], Any]:
     def apply(a):
         a = a if clip is None else jnp.clip(a, -clip, clip)
         return KNOWN[activation.name].function(a, activation.alpha, activation.beta)
@@ -88,118 +183,32 @@ def _of(activation: Activation, clip: float | None) -> Callable[[Array], Array]:
     return apply
 
 
-def is_number(value: Any) -> bool:
-    return isinstance(value, int | float | np.number) and not isinstance(value, bool)
-
-
-def read_activations(usual, names, alphas, betas) -> tuple[Activation, ...]:
-    """The activations of every direction, each with its constants.
-
-    Args:
-        usual: the names of those by default.
-        alphas, betas: consumed in order by the activations that take one.
-    """
-    names = usual if names is None else names
-    if isinstance(names, str) or len(names) != len(usual):
-        raise ValueError(
-            f"activations: expected a list of {len(usual)}, one in place of each of "
-            f"{list(usual)}, got {names!r}"
-        )
-    rest = {}
-    for label, values in (("activation_alpha", alphas), ("activation_beta", betas)):
-        values = [] if values is None else list(values)
-        for value in values:
-            if not is_number(value):
-                raise TypeError(f"{label}: expected numbers, got {value!r}")
-        rest[label] = [float(value) for value in values]
-
-    def constant(name, label, default):
-        if default is None:
-            return 0.0
-        if not rest[label] and math.isnan(default):
-            raise ValueError(f"{label}: expected a value for {name}, got none")
-        return rest[label].pop(0) if rest[label] else default
-
-    found = []
-    for name in names:
-        check_choice("activations", name, tuple(KNOWN))
-        known = KNOWN[name]
-        alpha = constant(name, "activation_alpha", known.alpha)
-        beta = constant(name, "activation_beta", known.beta)
-        found.append(Activation(name, alpha, beta))
-    for label, values in rest.items():
-        if values:
-            raise ValueError(
-                f"{label}: expected at most one value for each activation that takes "
-                f"one, in {list(names)}, got {len(values)} too many"
-            )
-    return tuple(found)
-
-
-@lru_cache
-def rnn_cell(f: Activation, clip: float | None) -> Cell:
-    """ONNX's RNN."""
-    act = _of(f, clip)
+def _lstm_gate(f_of, g_of, h_of, coupled: bool) -> Callable[..., LSTMState]:
+    def seen(a, own, part, c):
+        peephole = getattr(own, part, None)
+        return a if peephole is None else a + jnp.broadcast_to(peephole, c.shape) * c
 
     def gate(own, z, r, state_prev):
-        del own, state_prev
-        return ElmanState(act(z + r))
-
-    return custom_cell(gate, gates=1, state=ElmanState)
-
-
-@lru_cache
-def lstm_cell(
-    f: Activation,
-    g: Activation,
-    h: Activation,
-    clip: float | None,
-    peepholes: bool,
-    coupled: bool,
-) -> Cell:
-    """ONNX's LSTM; `own` is `Parts`, None without peepholes and coupling."""
-    gates = 3 if coupled else 4
-    f_of, g_of, h_of = (_of(activation, clip) for activation in (f, g, h))
-
-    def seen(a, peephole, c):
-        return a if peephole is None else a + spread(peephole, a) * c
-
-    def gate(own, z, r, state_prev):
-        own = own or Parts()
-        a_i, *a_f, a_g, a_o = jnp.split(z + r, gates, axis=-1)
-        i = f_of(seen(a_i, own.p_i, state_prev.c))
-        keep = 1 - i if coupled else f_of(seen(a_f[0], own.p_f, state_prev.c))
-        c = keep * state_prev.c + i * g_of(a_g)
-        o = f_of(seen(a_o, own.p_o, c))
+        c_prev = state_prev.c
+        a_i, *a_f, a_g, a_o = jnp.split(z + r, 3 if coupled else 4, axis=-1)
+        i = f_of(seen(a_i, own, "p_i", c_prev))
+        keep = 1 - i if coupled else f_of(seen(a_f[0], own, "p_f", c_prev))
+        c = keep * c_prev + i * g_of(a_g)
+        o = f_of(seen(a_o, own, "p_o", c))
         return LSTMState(o * h_of(c), c)
 
-    cell = custom_cell(gate, gates=gates, state=LSTMState)
-
-    def init(key, input_size, hidden_size, *, bias=True, dtype=jnp.float32):
-        params = cell.init(key, input_size, hidden_size, bias=bias, dtype=dtype)
-        zeros = jnp.zeros(hidden_size, dtype) if peepholes else None
-        return params._replace(own=Parts(zeros, None if coupled else zeros, zeros))
-
-    return cell._replace(init=init) if peepholes or coupled else cell
+    return gate
 
 
-@lru_cache
-def gru_cell(
-    f: Activation, g: Activation, clip: float | None, reset_after: bool
-) -> Cell:
-    """ONNX's GRU; with `reset_after=False`, `own` is `Candidate` and W_s [H, 2H]."""
-    f_of, g_of = _of(f, clip), _of(g, clip)
-    if not reset_after:
-        return _reset_before(f_of, g_of)
-
+def _gru_gate(f_of, g_of) -> Callable[..., Any]:
     def gate(own, z, r, state_prev):
         del own
         (z_r, z_u, z_n), (r_r, r_u, r_n) = (jnp.split(a, 3, axis=-1) for a in (z, r))
         n = g_of(z_n + f_of(z_r + r_r) * r_n)
         u = f_of(z_u + r_u)
-        return GRUState((1 - u) * n + u * state_prev.h)
+        return state_prev._replace(h=(1 - u) * n + u * state_prev.h)
 
-    return custom_cell(gate, gates=3, state=GRUState)
+    return gate
 
 
 class _Coefficients(NamedTuple):
@@ -207,7 +216,7 @@ class _Coefficients(NamedTuple):
     blend: Any  # and of what follows its product with W_n
 
 
-def _reset_before(f_of, g_of) -> Cell:
+def _reset_before(like: Cell, f_of, g_of) -> Cell:
     # Two elementwise maps about the product, so that no step stores a W_n of its own.
     def gated(z_r, r_r, h):
         return f_of(z_r + r_r) * h
@@ -224,7 +233,8 @@ def _reset_before(f_of, g_of) -> Cell:
     def gate(own, z, r, state_prev):
         first, second = operands(z, r, state_prev.h)
         p = gated(*first) @ own.w_n
-        return GRUState(blend(*second, p, state_prev.h)), (z, r, p)
+        h = blend(*second, p, state_prev.h)
+        return state_prev._replace(h=h), (z, r, p)
 
     def linearize(own, kept, state_prev, state):
         del own, state
@@ -241,19 +251,6 @@ def _reset_before(f_of, g_of) -> Cell:
         d_zr, d_rr, d_h_gated = coefficients.gated(d_p @ own.w_n.T)
         d_z = jnp.concatenate([d_zr, d_zu, d_zn], axis=-1)
         d_r = jnp.concatenate([d_rr, d_ru], axis=-1)
-        return d_z, d_r, GRUState(d_h + d_h_gated)
+        return d_z, d_r, adjoint._replace(h=d_h + d_h_gated)
 
-    def init(key, input_size, hidden_size, *, bias=True, dtype=jnp.float32):
-        k_maps, k_own = jax.random.split(key)
-        params = init_params(
-            k_maps,
-            input_size,
-            hidden_size,
-            gates=3,
-            recurrent_gates=2,
-            bias=bias,
-            dtype=dtype,
-        )
-        return init_candidate(k_own, params)
-
-    return Cell(init, partial(zero_state, GRUState), gate, linearize, pullback, gates=3)
+    return like._replace(gate=gate, linearize=linearize, pullback=pullback)
