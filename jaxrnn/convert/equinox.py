@@ -9,20 +9,28 @@ The gates' order and the sense of z are the library's own; the matrices are tran
 from typing import Any
 
 from jaxrnn.cell import Cell, Params
-from jaxrnn.convert._common import (
+from jaxrnn.convert._arrays import check_choice
+from jaxrnn.convert._blocks import (
     GATES,
-    bias_and_n,
-    bias_of_n,
+    Block,
     cell_of,
-    check_choice,
-    check_shape,
+    gather,
     has_bias,
-    one_bias,
-    read,
     read_params,
+    scatter,
+    with_bias_of_n,
+    with_one_bias,
 )
 
 _KINDS = ("lstm", "gru")
+
+
+def _layout(kind: str, bias: bool) -> dict[str, Block]:
+    gates = GATES[kind]
+    layout = {"weight_ih": Block("w_x", gates, transposed=True)}
+    layout |= {"weight_hh": Block("w_s", gates, transposed=True)}
+    layout |= {"bias": Block("b", gates)} if bias else {}
+    return layout | ({"bias_n": Block("b_s", "n")} if bias and kind == "gru" else {})
 
 
 def from_equinox(
@@ -36,28 +44,14 @@ def from_equinox(
     Raises:  ValueError or TypeError for other shapes or dtypes, or one bias of two.
     """
     check_choice("kind", kind, _KINDS)
-    given = {"weight_ih": weight_ih, "weight_hh": weight_hh}
-    fields = read(given | {"bias": bias, "bias_n": bias_n})
-    _check(fields, kind)
-    w_x, w_s, b, b_n = fields.values()
-    b_s = None if b_n is None else bias_of_n(b_n)
-    return cell_of(kind), Params(w_x.T, w_s.T, b, b_s)
-
-
-def _check(fields: dict[str, Any], kind: str) -> None:
-    biases = {name: a for name, a in fields.items() if "bias" in name and a is not None}
-    if kind == "lstm" and "bias_n" in biases:
+    if kind == "lstm" and bias_n is not None:
         raise ValueError("bias_n: expected None for kind='lstm', got an array")
-    if kind == "gru" and len(biases) == 1:
-        missing = "bias_n" if "bias" in biases else "bias"
+    if kind == "gru" and (bias is None) != (bias_n is None):
+        missing = "bias" if bias is None else "bias_n"
         raise ValueError(f"{missing}: expected both biases or neither, got None")
-    check_shape("weight_hh", fields["weight_hh"], (None, None))
-    units = fields["weight_hh"].shape[1]
-    wide = len(GATES[kind]) * units
-    check_shape("weight_hh", fields["weight_hh"], (wide, units))
-    check_shape("weight_ih", fields["weight_ih"], (wide, None))
-    for name, bias in biases.items():
-        check_shape(name, bias, (wide,) if name == "bias" else (units,))
+    fields = {"weight_ih": weight_ih, "weight_hh": weight_hh}
+    fields |= {"bias": bias, "bias_n": bias_n}
+    return cell_of(kind), gather(fields, _layout(kind, bias is not None), kind)
 
 
 def to_equinox(params: Params, kind: str) -> dict[str, Any]:
@@ -70,8 +64,7 @@ def to_equinox(params: Params, kind: str) -> dict[str, Any]:
     """
     check_choice("kind", kind, _KINDS)
     params = read_params("params", params, kind)
-    fields = {"weight_ih": params.w_x.T, "weight_hh": params.w_s.T}
-    if kind == "lstm":
-        return fields | {"bias": one_bias(params) if has_bias(params) else None}
-    bias, bias_n = bias_and_n(params) if has_bias(params) else (None, None)
-    return fields | {"bias": bias, "bias_n": bias_n}
+    bias = has_bias(params)
+    params = with_bias_of_n(params) if kind == "gru" else with_one_bias(params)
+    none = dict.fromkeys(_layout(kind, True))
+    return none | scatter(params, _layout(kind, bias), kind)

@@ -18,39 +18,45 @@ import numpy as np
 from jax.core import Tracer
 
 from jaxrnn.cell import Cell, Params
-from jaxrnn.convert._common import (
+from jaxrnn.convert._arrays import check_choice
+from jaxrnn.convert._blocks import (
     GATES,
-    bias_and_n,
-    bias_of_n,
+    Block,
     cell_of,
-    check_choice,
-    check_keys,
-    check_shape,
-    concatenate,
-    one_bias,
-    read,
+    gather,
     read_params,
+    scatter,
     split,
-    units_of,
+    with_bias_of_n,
+    with_one_bias,
 )
 
 Activation = str | Callable[[Any], Any] | None
 _NNX = {"elman": "elman", "lstm": "lstm", "optimized_lstm": "lstm", "gru": "gru"}
 
 
-# linen ----------------------------------------------------------------------------
+def _linen_layout(kind: str) -> dict[str, dict[str, Block]]:
+    layout = {}
+    for gate in GATES[kind]:
+        i, h = ("i", "h") if kind == "elman" else (f"i{gate}", f"h{gate}")
+        layout[i] = {"kernel": Block("w_x", gate)}
+        layout[h] = {"kernel": Block("w_s", gate)}
+        layout[h if kind == "lstm" else i]["bias"] = Block("b", gate)
+    if kind == "gru":
+        layout["hn"]["bias"] = Block("b_s", "n")
+    return layout
 
 
-def _gates(kind: str) -> list[str]:
-    return [""] if kind == "elman" else list(GATES[kind])
-
-
-def _linen_keys(kind: str) -> dict[str, list[str]]:
-    """The modules and their leaves."""
-    biased = {"elman": ["i"], "lstm": ["hi", "hf", "hg", "ho"]}
-    biased |= {"gru": ["ir", "iz", "in", "hn"]}
-    names = [side + gate for side in "ih" for gate in _gates(kind)]
-    return {name: ["kernel"] + ["bias"] * (name in biased[kind]) for name in names}
+def _nnx_layout(kind: str) -> dict[str, dict[str, Block]]:
+    if kind == "lstm":  # Python's `if` is no attribute
+        linen = _linen_layout(kind)
+        return {"if_" if name == "if" else name: part for name, part in linen.items()}
+    gates = GATES[_NNX[kind]]
+    layout = {"dense_i": {"kernel": Block("w_x", gates)}}
+    layout |= {"dense_h": {"kernel": Block("w_s", gates)}}
+    biased = "dense_h" if kind == "optimized_lstm" else "dense_i"
+    layout[biased]["bias"] = Block("b", gates)
+    return layout
 
 
 def from_flax(
@@ -66,27 +72,8 @@ def from_flax(
     Raises:  ValueError or TypeError for other keys, shapes or dtypes.
     """
     check_choice("kind", kind, list(GATES))
-    return cell_of(kind, activation), _from_linen(params, kind)
-
-
-def _from_linen(tree: Any, kind: str) -> Params:
-    check_keys("params", tree, _linen_keys(kind))
-    tree = read({"params": tree})["params"]
-    first = _gates(kind)[0]
-    units = units_of(f"params['h{first}']['kernel']", tree[f"h{first}"]["kernel"], 1)
-    inputs = tree[f"i{first}"]["kernel"].shape[0]
-    for name, part in tree.items():
-        rows = units if name[0] == "h" else inputs
-        check_shape(f"params[{name!r}]['kernel']", part["kernel"], (rows, units))
-        if "bias" in part:
-            check_shape(f"params[{name!r}]['bias']", part["bias"], (units,))
-
-    def beside(side, leaf):
-        return concatenate([tree[side + gate][leaf] for gate in _gates(kind)])
-
-    b = beside("h" if kind == "lstm" else "i", "bias")
-    b_s = bias_of_n(tree["hn"]["bias"]) if kind == "gru" else None
-    return Params(beside("i", "kernel"), beside("h", "kernel"), b, b_s)
+    layout = {"params": _linen_layout(kind)}
+    return cell_of(kind, activation), gather({"params": params}, layout, kind)
 
 
 def to_flax(params: Params, kind: str = "lstm") -> dict[str, Any]:
@@ -99,18 +86,8 @@ def to_flax(params: Params, kind: str = "lstm") -> dict[str, Any]:
     """
     check_choice("kind", kind, list(GATES))
     params = read_params("params", params, kind)
-    b, b_n = bias_and_n(params) if kind == "gru" else (one_bias(params), None)
-    gates, tree = _gates(kind), {}
-    blocks = (split(a, len(gates)) for a in (params.w_x, params.w_s, b))
-    for gate, on_x, on_h, bias in zip(gates, *blocks, strict=True):
-        tree[f"i{gate}"], tree[f"h{gate}"] = {"kernel": on_x}, {"kernel": on_h}
-        tree[f"h{gate}" if kind == "lstm" else f"i{gate}"]["bias"] = bias
-    if kind == "gru":
-        tree["hn"]["bias"] = b_n
-    return tree
-
-
-# nnx ------------------------------------------------------------------------------
+    params = with_bias_of_n(params) if kind == "gru" else with_one_bias(params)
+    return scatter(params, _linen_layout(kind), kind)
 
 
 def from_nnx(
@@ -126,20 +103,8 @@ def from_nnx(
     Raises:  ValueError or TypeError for other keys, shapes or dtypes.
     """
     check_choice("kind", kind, list(_NNX))
-    cell, gates = cell_of(_NNX[kind], activation), len(GATES[_NNX[kind]])
-    if kind == "lstm":
-        names = {_nnx_name(name): name for name in _linen_keys(kind)}
-        check_keys("params", params, list(names))
-        return cell, _from_linen({names[k]: v for k, v in params.items()}, kind)
-    biased = _biased(kind)
-    sides = {"dense_i": ["kernel"], "dense_h": ["kernel"]}
-    check_keys("params", params, sides | {biased: ["kernel", "bias"]})
-    tree = read({"params": params})["params"]
-    w_x, w_s = tree["dense_i"]["kernel"], tree["dense_h"]["kernel"]
-    wide = gates * units_of("params['dense_h']['kernel']", w_s, gates)
-    check_shape("params['dense_i']['kernel']", w_x, (None, wide))
-    check_shape(f"params[{biased!r}]['bias']", tree[biased]["bias"], (wide,))
-    return cell, Params(w_x, w_s, tree[biased]["bias"])
+    layout, ours = {"params": _nnx_layout(kind)}, _NNX[kind]
+    return cell_of(ours, activation), gather({"params": params}, layout, ours)
 
 
 def to_nnx(params: Params, kind: str = "lstm") -> dict[str, Any]:
@@ -152,22 +117,10 @@ def to_nnx(params: Params, kind: str = "lstm") -> dict[str, Any]:
              b_s whose n is not zero, or is traced and therefore unknown.
     """
     check_choice("kind", kind, list(_NNX))
-    if kind == "lstm":
-        return {_nnx_name(name): part for name, part in to_flax(params, kind).items()}
     params = read_params("params", params, _NNX[kind])
     if kind == "gru" and params.b_s is not None:
         _check_zero(split(params.b_s, 3)[-1])
-    tree = {"dense_i": {"kernel": params.w_x}, "dense_h": {"kernel": params.w_s}}
-    tree[_biased(kind)]["bias"] = one_bias(params)
-    return tree
-
-
-def _nnx_name(linen: str) -> str:
-    return "if_" if linen == "if" else linen  # Python's `if` is no attribute
-
-
-def _biased(kind: str) -> str:
-    return "dense_h" if kind == "optimized_lstm" else "dense_i"
+    return scatter(with_one_bias(params), _nnx_layout(kind), _NNX[kind])
 
 
 def _check_zero(b_n: Any) -> None:

@@ -14,20 +14,19 @@ from typing import Any
 
 from jaxrnn.cell import Cell, Params
 from jaxrnn.cells import elman, gru, lstm
-from jaxrnn.convert._common import (
+from jaxrnn.convert._arrays import check_choice, check_keys, check_shape, read
+from jaxrnn.convert._blocks import (
     GATES,
+    Block,
     both_biases,
-    check_choice,
-    check_keys,
-    check_shape,
     concatenate,
-    one_bias,
+    gather,
     part_candidate,
-    read,
     read_params,
     regroup,
+    scatter,
     split,
-    units_of,
+    with_one_bias,
 )
 
 # Of each kind: the core's name, and its modules after it
@@ -50,16 +49,19 @@ def from_haiku(params: Mapping[str, Any], kind: str = "lstm") -> tuple[Cell, Par
     Raises:  ValueError or TypeError for other keys, shapes or dtypes.
     """
     check_choice("kind", kind, list(_CORES))
-    modules = _modules(params, kind)
+    names = _module_names(params, kind)
     if kind == "lstm":
-        return lstm(), _from_lstm(*modules)
+        return lstm(), _from_lstm(params, *names)
     if kind == "gru":
-        return gru(reset_after=False), _from_gru(*modules)
-    return elman("relu"), _from_vanilla(*modules)
+        found = gather({"params": params}, {"params": _gru_layout(*names)}, kind)
+        return gru(reset_after=False), part_candidate(_negate_z(found))
+    biases = [isinstance(params[n], Mapping) and "b" in params[n] for n in names]
+    layout = _vanilla_layout(*names, *biases)
+    return elman("relu"), gather({"params": params}, {"params": layout}, kind)
 
 
-def _modules(params: Any, kind: str) -> list[tuple[str, Any]]:
-    """(label, arrays) of each module of the core, in the order of its calls."""
+def _module_names(params: Any, kind: str) -> list[str]:
+    """In the order of the core's calls."""
     core, ends = _CORES[kind]
     usual = [core + end for end in ends]
     if not isinstance(params, Mapping):
@@ -67,31 +69,27 @@ def _modules(params: Any, kind: str) -> list[tuple[str, Any]]:
             f"params: expected a dict of modules such as {usual}, "
             f"got {type(params).__name__}"
         )
-    found = sorted(params)  # "…/linear" is before "…/linear_1"
-    lasts = [name.rsplit("/", 1)[-1] for name in found]
-    wanted = [end.removeprefix("/") for end in ends]
-    if len(found) != len(ends) or (kind != "gru" and lasts != wanted):
+    names = sorted(params)  # "…/linear" is before "…/linear_1"
+    lasts = ["/" + name.rsplit("/", 1)[-1] for name in names]
+    if len(names) != len(ends) or (kind != "gru" and lasts != list(ends)):
         raise ValueError(
             f"params: expected the modules {usual}, whatever is before the last '/', "
-            f"got {found}"
+            f"got {names}"
         )
-    keys = {"lstm": ["w", "b"], "gru": ["w_i", "w_h", "b"], "elman": ["w"]}[kind]
-    for name in found:
-        optional = ["b"] if kind == "elman" else []
-        check_keys(f"params[{name!r}]", params[name], keys, optional)
-    arrays = read({"params": params})["params"]
-    return [(f"params[{name!r}]", arrays[name]) for name in found]
+    return names
 
 
-def _from_lstm(module: tuple[str, Any]) -> Params:
-    label, tree = module
-    w, b = tree["w"], tree["b"]
+def _from_lstm(params: Mapping[str, Any], name: str) -> Params:
+    label = f"params[{name!r}]"
+    check_keys(label, params[name], ["w", "b"])
+    arrays = read({label: params[name]})
+    w, b = arrays.get(f"{label}['w']"), arrays.get(f"{label}['b']")
     check_shape(f"{label}['w']", w, (None, None))
     if w.shape[1] % 4 or w.shape[1] >= 4 * w.shape[0]:
         raise ValueError(
             f"{label}['w']: expected shape [D + H, 4·H], got {list(w.shape)}"
         )
-    check_shape(f"{label}['b']", b, (w.shape[1],))
+    check_shape(f"{label}['b']", b, w.shape[1:])
     w, b = (regroup(a, "igfo", GATES["lstm"]) for a in (w, b))
     units = w.shape[1] // 4
     return Params(w[:-units], w[-units:], _forget_plus(b, 1))
@@ -102,28 +100,25 @@ def _forget_plus(b: Any, number: int) -> Any:
     return concatenate([i, f + number, g, o])
 
 
-def _from_gru(module: tuple[str, Any]) -> Params:
-    label, tree = module
-    units = units_of(f"{label}['w_h']", tree["w_h"], 3)
-    check_shape(f"{label}['w_i']", tree["w_i"], (None, 3 * units))
-    check_shape(f"{label}['b']", tree["b"], (3 * units,))
+def _gru_layout(name: str) -> dict[str, Any]:
+    blocks = Block("w_x", "zrn"), Block("w_s", "zrn"), Block("b", "zrn")
+    return {name: dict(zip(("w_i", "w_h", "b"), blocks, strict=True))}
 
-    def rzn(a):
-        z, r, n = split(a, 3)
+
+def _negate_z(params: Params) -> Params:
+    def negated(a):
+        r, z, n = split(a, 3)
         return concatenate([r, -z, n])
 
-    w_s, own = part_candidate(rzn(tree["w_h"]))
-    return Params(rzn(tree["w_i"]), w_s, rzn(tree["b"]), None, own)
+    w_x, w_s, b = map(negated, (params.w_x, params.w_s, params.b))
+    return Params(w_x, w_s, b)
 
 
-def _from_vanilla(on_x: tuple[str, Any], on_h: tuple[str, Any]) -> Params:
-    (x_label, x), (h_label, h) = on_x, on_h
-    units = units_of(f"{h_label}['w']", h["w"], 1)
-    check_shape(f"{x_label}['w']", x["w"], (None, units))
-    for label, tree in (on_x, on_h):
-        if "b" in tree:
-            check_shape(f"{label}['b']", tree["b"], (units,))
-    return Params(x["w"], h["w"], x.get("b"), h.get("b"))
+def _vanilla_layout(on_x: str, on_h: str, b: bool, b_s: bool) -> dict[str, Any]:
+    return {
+        on_x: {"w": Block("w_x", "h")} | ({"b": Block("b", "h")} if b else {}),
+        on_h: {"w": Block("w_s", "h")} | ({"b": Block("b_s", "h")} if b_s else {}),
+    }
 
 
 def to_haiku(
@@ -145,17 +140,11 @@ def to_haiku(
     core, ends = _CORES[kind]
     names = [(name or core) + end for end in ends]
     if kind == "elman":
-        on_h = {"w": params.w_s} | ({} if params.b_s is None else {"b": params.b_s})
-        on_x = {"w": params.w_x, "b": both_biases(params)[0]}
-        return dict(zip(names, (on_x, on_h), strict=True))
-    if kind == "lstm":
-        w, b = concatenate([params.w_x, params.w_s], axis=0), one_bias(params)
-        w, b = (regroup(a, GATES["lstm"], "igfo") for a in (w, _forget_plus(b, -1)))
-        return {names[0]: {"w": w, "b": b}}
-
-    def zra(a):
-        r, z, n = split(a, 3)
-        return concatenate([-z, r, n])
-
-    w_i, w_h, b = map(zra, (params.w_x, params.w_s, one_bias(params)))
-    return {names[0]: {"w_i": w_i, "w_h": w_h, "b": b}}
+        layout = _vanilla_layout(*names, True, params.b_s is not None)
+        return scatter(params._replace(b=both_biases(params)[0]), layout, kind)
+    params = with_one_bias(params)
+    if kind == "gru":
+        return scatter(_negate_z(params), _gru_layout(*names), kind)
+    w, b = concatenate([params.w_x, params.w_s], axis=0), _forget_plus(params.b, -1)
+    w, b = (regroup(a, GATES["lstm"], "igfo") for a in (w, b))
+    return {names[0]: {"w": w, "b": b}}

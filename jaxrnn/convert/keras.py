@@ -7,26 +7,25 @@ Gates: i, f, c, o, which are i, f, g, o here; z, r, h, which are z, r, n here. K
 h' = z ⊙ h + (1-z) ⊙ n: z is in the same sense.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jaxrnn.layers as layers
 from jaxrnn.cell import Cell, Layer, Params
-from jaxrnn.convert._common import (
+from jaxrnn.convert._arrays import check_choice, check_shape, read
+from jaxrnn.convert._blocks import (
     GATES,
+    Block,
     both_biases,
     cell_of,
-    check_choice,
-    check_shape,
     concatenate,
+    gather,
     has_bias,
-    one_bias,
     part_candidate,
-    read,
     read_params,
     regroup,
     sides,
-    units_of,
+    with_one_bias,
 )
 
 _ORDER = {"elman": "h", "lstm": "ifgo", "gru": "zrn"}
@@ -68,33 +67,29 @@ def from_keras(
             f"weights: expected {many} arrays, or {few} without a bias, "
             f"for kind={kind!r} and bidirectional={bidirectional}, got {len(weights)}"
         )
-    weights = read({"weights": weights})["weights"]
+    arrays = list(read({"weights": weights}).items())
+    each = len(arrays) // (1 + bidirectional)
+    first = _params(dict(arrays[:each]), kind, reset_after)
     if not bidirectional:
-        return cell, _params(weights, 0, kind, reset_after)
-    half = len(weights) // 2
-    both = layers.Directions(
-        _params(weights[:half], 0, kind, reset_after),
-        _params(weights[half:], half, kind, reset_after),
-    )
-    return layers.bidirectional(cell), both
+        return cell, first
+    second = _params(dict(arrays[each:]), kind, reset_after)
+    return layers.bidirectional(cell), layers.Directions(first, second)
 
 
-def _params(weights: Sequence[Any], start: int, kind: str, reset_after: bool) -> Params:
-    """Of one direction, whose weights begin at the place `start` of all."""
-    gates, two = len(GATES[kind]), kind == "gru" and reset_after
-    wide = gates * units_of(f"weights[{start + 1}]", weights[1], gates)
-    check_shape(f"weights[{start}]", weights[0], (None, wide))
-    if len(weights) == 3:
+def _params(arrays: Mapping[str, Any], kind: str, reset_after: bool) -> Params:
+    """One direction's."""
+    order = _ORDER[kind]
+    kernel, recurrent, *bias = arrays
+    blocks = {kernel: Block("w_x", order), recurrent: Block("w_s", order)}
+    params = gather(arrays, blocks, kind)
+    two = kind == "gru" and reset_after
+    for name in bias:
+        wide = params.w_x.shape[1:]
         said = f" (reset_after={reset_after})" if kind == "gru" else ""
-        shape = (2, wide) if two else (wide,)
-        check_shape(f"weights[{start + 2}]{said}", weights[2], shape)
-    w_x, w_s, *bias = (regroup(a, _ORDER[kind], GATES[kind]) for a in weights)
-    if two:
-        return Params(w_x, w_s, *(row for b in bias for row in b))
-    if kind == "gru":
-        w_s, own = part_candidate(w_s)
-        return Params(w_x, w_s, *(bias or [None]), None, own)
-    return Params(w_x, w_s, *bias)
+        check_shape(name + said, arrays[name], (2, *wide) if two else wide)
+        b = regroup(arrays[name], order, GATES[kind])
+        params = params._replace(b=b[0], b_s=b[1]) if two else params._replace(b=b)
+    return part_candidate(params) if kind == "gru" and not reset_after else params
 
 
 def to_keras(params: Any, kind: str = "lstm") -> list[Any]:
@@ -116,6 +111,6 @@ def to_keras(params: Any, kind: str = "lstm") -> list[Any]:
         if has_bias(side) and kind == "gru" and side.own is None:
             found.append(concatenate([b[None] for b in both_biases(side)], axis=0))
         elif has_bias(side):
-            found.append(one_bias(side))
+            found.append(with_one_bias(side).b)
         weights += [regroup(a, GATES[kind], _ORDER[kind]) for a in found]
     return weights

@@ -20,16 +20,13 @@ from typing import Any
 import numpy as np
 
 from jaxrnn.cell import Cell, Layer, Params
-from jaxrnn.convert._common import (
+from jaxrnn.convert._arrays import check_choice, check_shape, read
+from jaxrnn.convert._blocks import (
     GATES,
     both_biases,
-    check_choice,
-    check_shape,
-    concatenate,
     has_bias,
     own_of,
     part_candidate,
-    read,
     read_params,
     regroup,
     sides,
@@ -90,12 +87,12 @@ def from_onnx(
         )
     if clip is not None and (not is_number(clip) or not clip > 0):
         raise ValueError(f"clip: expected a positive number or None, got {clip!r}")
-    check_choice("linear_before_reset", linear_before_reset, (0, 1))
-    check_choice("input_forget", input_forget, (0, 1))
-    if linear_before_reset and kind != "gru":
-        raise ValueError(f"linear_before_reset: expected 0 for kind={kind!r}, got 1")
-    if input_forget and kind != "lstm":
-        raise ValueError(f"input_forget: expected 0 for kind={kind!r}, got 1")
+    for name, value, its in (
+        ("linear_before_reset", linear_before_reset, "gru"),
+        ("input_forget", input_forget, "lstm"),
+    ):
+        allowed = (0, 1) if kind == its else (0,)
+        check_choice(f"{name} (kind={kind!r})", value, allowed)
     if p is not None and kind != "lstm":
         raise ValueError(f"p: expected None for kind={kind!r}, got peepholes")
     arrays = read({"w": w, "r": r, "b": b, "p": p})
@@ -113,9 +110,7 @@ def from_onnx(
     )
     cells = [onnx_cell(kind, row, options) for row in functions]
     params = [
-        _params(
-            cell, kind, {k: a[d] for k, a in arrays.items() if a is not None}, options
-        )
+        _params(cell, kind, {k: a[d] for k, a in arrays.items()}, options)
         for d, cell in enumerate(cells)
     ]
     if count == 2:
@@ -128,9 +123,9 @@ def _check_shapes(arrays: Any, kind: str, units: int, direction: str) -> None:
     shapes = {"w": (count, wide, None), "r": (count, wide, units)}
     shapes |= {"b": (count, 2 * wide), "p": (count, 3 * units)}
     said = f" (kind={kind!r}, direction={direction!r}, hidden_size={units})"
-    for name, value in arrays.items():
-        if value is not None or name in "wr":
-            check_shape(name + said, value, shapes[name])
+    for name, shape in shapes.items():
+        if name in arrays or name in "wr":
+            check_shape(name + said, arrays.get(name), shape)
 
 
 def _params(cell: Cell, kind: str, arrays: dict[str, Any], options: Options) -> Params:
@@ -145,13 +140,9 @@ def _params(cell: Cell, kind: str, arrays: dict[str, Any], options: Options) -> 
         peepholes = split(arrays["p"], 3) if options.peepholes else [None] * 3
         own = dict(zip(("p_i", "p_o", "p_f"), peepholes, strict=True))
         own = own_of(cell, **own | ({"p_f": None} if options.coupled else {}))
-    if kind == "gru" and not options.reset_after:
-        w_s, own = part_candidate(w_s)
-        if b is not None and b_s is not None:
-            both = w_s.shape[1]  # the columns of r and z
-            b = concatenate([b[:both], b[both:] + b_s[both:]])
-            b_s = b_s[:both]
-    return Params(w_x, w_s, b, b_s, own)
+    params = Params(w_x, w_s, b, b_s, own)
+    before = kind == "gru" and not options.reset_after
+    return part_candidate(params) if before else params
 
 
 def to_onnx(

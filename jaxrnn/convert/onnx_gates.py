@@ -16,7 +16,6 @@ derivative of these comes from JAX; the same options give the same cell.
 Source: ONNX operators RNN, LSTM and GRU, version 22.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -28,7 +27,8 @@ from jax import Array
 
 from jaxrnn.cell import Cell, custom_cell
 from jaxrnn.cells import LSTMState, elman, lstm
-from jaxrnn.convert._common import cell_of, check_choice
+from jaxrnn.convert._arrays import check_choice
+from jaxrnn.convert._blocks import cell_of
 
 USUAL = {
     "elman": ("Tanh",),
@@ -46,49 +46,35 @@ class Options(NamedTuple):
     reset_after: bool
 
 
-class Activation(NamedTuple):
-    """An elementwise function by its name in ONNX, and its constants."""
-
-    name: str
-    alpha: float = 0.0
-    beta: float = 0.0
-
-
-class Known(NamedTuple):
-    """A function of (a, alpha, beta), and what it takes for them by default.
-
-    None where it takes none; NaN where ONNX has no operator that gives a default.
-    """
-
-    function: Callable[[Array, float, float], Array]
-    alpha: float | None = None
-    beta: float | None = None
-
-
-KNOWN = {
-    "Relu": Known(lambda a, alpha, beta: jax.nn.relu(a)),
-    "Tanh": Known(lambda a, alpha, beta: jnp.tanh(a)),
-    "Sigmoid": Known(lambda a, alpha, beta: jax.nn.sigmoid(a)),
-    "Affine": Known(lambda a, alpha, beta: alpha * a + beta, math.nan, math.nan),
-    "LeakyRelu": Known(lambda a, alpha, beta: jnp.where(a >= 0, a, alpha * a), 0.01),
-    "ThresholdedRelu": Known(
-        lambda a, alpha, beta: jnp.where(a >= alpha, a, jnp.zeros_like(a)), 1.0
+# By name: a function of (a, alpha, beta), as far as it takes them, and their defaults;
+# None where there is no operator of that name to give one.
+KNOWN: dict[str, tuple[Callable[..., Array], dict[str, float | None]]] = {
+    "Relu": (jax.nn.relu, {}),
+    "Tanh": (jnp.tanh, {}),
+    "Sigmoid": (jax.nn.sigmoid, {}),
+    "Affine": (lambda a, alpha, beta: alpha * a + beta, {"alpha": None, "beta": None}),
+    "LeakyRelu": (lambda a, alpha: jnp.where(a >= 0, a, alpha * a), {"alpha": 0.01}),
+    "ThresholdedRelu": (
+        lambda a, alpha: jnp.where(a >= alpha, a, jnp.zeros_like(a)),
+        {"alpha": 1.0},
     ),
-    "ScaledTanh": Known(
-        lambda a, alpha, beta: alpha * jnp.tanh(beta * a), math.nan, math.nan
+    "ScaledTanh": (
+        lambda a, alpha, beta: alpha * jnp.tanh(beta * a),
+        {"alpha": None, "beta": None},
     ),
-    "HardSigmoid": Known(
-        lambda a, alpha, beta: jnp.clip(alpha * a + beta, 0.0, 1.0), 0.2, 0.5
+    "HardSigmoid": (
+        lambda a, alpha, beta: jnp.clip(alpha * a + beta, 0.0, 1.0),
+        {"alpha": 0.2, "beta": 0.5},
     ),
-    "Elu": Known(
-        # exp only of what is below 0: beyond, it overflows and its slope is NaN
-        lambda a, alpha, beta: jnp.where(
+    # exp only of what is below 0: beyond, it overflows and its slope is NaN
+    "Elu": (
+        lambda a, alpha: jnp.where(
             a >= 0, a, alpha * jnp.expm1(jnp.where(a >= 0, jnp.zeros_like(a), a))
         ),
-        1.0,
+        {"alpha": 1.0},
     ),
-    "Softsign": Known(lambda a, alpha, beta: a / (1 + jnp.abs(a))),
-    "Softplus": Known(lambda a, alpha, beta: jax.nn.softplus(a)),
+    "Softsign": (lambda a: a / (1 + jnp.abs(a)), {}),
+    "Softplus": (jax.nn.softplus, {}),
 }
 
 
@@ -102,8 +88,8 @@ def read_activations(
     names: Sequence[str] | None,
     alphas: Sequence[float] | None,
     betas: Sequence[float] | None,
-) -> list[tuple[Activation, ...]]:
-    """Each direction's activations with their constants.
+) -> list[tuple[Any, ...]]:
+    """Each direction's activations: of each, its name and then its constants.
 
     Args:
         count: how many directions.
@@ -116,46 +102,40 @@ def read_activations(
             f"activations: expected a list of {len(usual)}, one in place of each of "
             f"{list(usual)}, got {names!r}"
         )
+    rest = {"alpha": alphas, "beta": betas}
+    rest = {which: [] if a is None else list(a) for which, a in rest.items()}
+    for which, value in [(which, value) for which in rest for value in rest[which]]:
+        if not is_number(value):
+            raise TypeError(f"activation_{which}: expected numbers, got {value!r}")
+    found = []
     for name in names:
-        check_choice("activations", name, tuple(KNOWN))
-    alphas = _constants("activation_alpha", alphas, names, "alpha")
-    betas = _constants("activation_beta", betas, names, "beta")
-    found = list(map(Activation, names, alphas, betas))
+        check_choice("activations", name, list(KNOWN))
+        constants = []
+        for which, default in KNOWN[name][1].items():
+            value = rest[which].pop(0) if rest[which] else default
+            if value is None:
+                raise ValueError(
+                    f"activation_{which}: expected a value for {name}, got none"
+                )
+            constants.append(float(value))
+        found.append((name, *constants))
+    for which, values in rest.items():
+        if values:
+            raise ValueError(
+                f"activation_{which}: expected at most one value for each activation "
+                f"that takes one, in {list(names)}, got {len(values)} too many"
+            )
     each = len(USUAL[kind])
     return [tuple(found[k : k + each]) for k in range(0, len(found), each)]
-
-
-def _constants(label: str, values: Any, names: Sequence[str], which: str) -> Any:
-    """One for each name: the next of the values if it takes one."""
-    rest, found = [] if values is None else list(values), []
-    for value in rest:
-        if not is_number(value):
-            raise TypeError(f"{label}: expected numbers, got {value!r}")
-    for name in names:
-        default = getattr(KNOWN[name], which)
-        if default is None:
-            found.append(0.0)
-        elif rest:
-            found.append(float(rest.pop(0)))
-        elif math.isnan(default):
-            raise ValueError(f"{label}: expected a value for {name}, got none")
-        else:
-            found.append(default)
-    if rest:
-        raise ValueError(
-            f"{label}: expected at most one value for each activation that takes one, "
-            f"in {list(names)}, got {len(rest)} too many"
-        )
-    return found
 
 
 # Cells ----------------------------------------------------------------------------
 
 
 @lru_cache  # one record, so that jit sees one static value
-def onnx_cell(kind: str, functions: tuple[Activation, ...], options: Options) -> Cell:
+def onnx_cell(kind: str, functions: tuple[Any, ...], options: Options) -> Cell:
     """The library's own cell if it is the same, else one with another gate map."""
-    names, clip = tuple(f.name for f in functions), options.clip
+    names, clip = tuple(name for name, *_ in functions), options.clip
     if kind == "elman" and clip is None and names[0] in ("Relu", "Sigmoid"):
         return elman(names[0].lower())
     parts = {part: True for part in ("peepholes", "coupled") if getattr(options, part)}
@@ -165,7 +145,7 @@ def onnx_cell(kind: str, functions: tuple[Activation, ...], options: Options) ->
         like = cell_of(kind, reset_after=options.reset_after)
     if clip is None and names == USUAL[kind]:
         return like
-    maps = [_elementwise(f, clip) for f in functions]
+    maps = [_elementwise(clip, *f) for f in functions]
     if kind == "elman":
         return elman(*maps)
     if kind == "gru" and not options.reset_after:
@@ -175,10 +155,10 @@ def onnx_cell(kind: str, functions: tuple[Activation, ...], options: Options) ->
     return cell._replace(init=like.init, initial_state=like.initial_state)
 
 
-def _elementwise(activation: Activation, clip: float | None) -> Callable[[Array], Any]:
+def _elementwise(clip: float | None, name: str, *constants: float) -> Any:
     def apply(a):
         a = a if clip is None else jnp.clip(a, -clip, clip)
-        return KNOWN[activation.name].function(a, activation.alpha, activation.beta)
+        return KNOWN[name][0](a, *constants)
 
     return apply
 

@@ -17,16 +17,13 @@ import numpy as np
 
 from jaxrnn.cell import Cell, Layer, Params
 from jaxrnn.cells import lstm
-from jaxrnn.convert._common import (
+from jaxrnn.convert._arrays import check_choice, check_keys, check_shape, read
+from jaxrnn.convert._blocks import (
     GATES,
     both_biases,
     cell_of,
-    check_choice,
-    check_keys,
-    check_shape,
     has_bias,
     own_of,
-    read,
     read_params,
     sides,
 )

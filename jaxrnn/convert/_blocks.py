@@ -1,10 +1,10 @@
-"""What conversions share: arrays read and checked, gates put in order, own parameters.
+"""Where gates lie in other libraries' arrays, and what cells and parameters they make.
 
 Arrays stay NumPy's or JAX's, traced or not, and keep their dtype.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,112 +12,10 @@ import numpy as np
 
 from jaxrnn.cell import Cell, Params
 from jaxrnn.cells import elman, gru, lstm
+from jaxrnn.convert._arrays import check_keys, check_shape, labelled, read
 from jaxrnn.layers import Directions
 
 GATES = {"elman": "h", "lstm": "ifgo", "gru": "rzn"}  # the library's own order
-
-
-# What came in ---------------------------------------------------------------------
-
-
-def read(trees: Mapping[str, Any]) -> dict[str, Any]:
-    """The trees, by name, their leaves as arrays, all of one floating dtype.
-
-    NumPy arrays and torch tensors are copied, without importing torch. JAX's stay as
-    they are, so that a conversion can be traced and differentiated.
-    """
-    first: list[tuple[str, Any]] = []
-
-    def leaf(path, value):
-        name = path[0].key + jax.tree_util.keystr(path[1:])
-        array = _array(name, value)
-        first.append((name, array.dtype))
-        if array.dtype != first[0][1]:
-            raise TypeError(
-                f"{name}: expected {first[0][1]} as {first[0][0]}, got {array.dtype}"
-            )
-        return array
-
-    found = {}
-    for name, tree in trees.items():  # one by one: in a tree, keys would be sorted
-        found |= jax.tree_util.tree_map_with_path(leaf, {name: tree})
-    return found
-
-
-def _array(name: str, value: Any) -> Any:
-    if hasattr(value, "detach"):
-        value = value.detach().cpu()
-        if str(value.dtype) == "torch.bfloat16":  # which NumPy has not
-            raise TypeError(
-                f"{name}: expected float16, float32 or float64, got {value.dtype}; "
-                "convert it first by .float()"
-            )
-        value = value.numpy()
-    if not isinstance(value, np.ndarray | jax.Array):
-        raise TypeError(
-            f"{name}: expected a NumPy or JAX array, got {type(value).__name__}"
-        )
-    if not jnp.issubdtype(value.dtype, jnp.floating):
-        raise TypeError(f"{name}: expected a floating dtype, got {value.dtype}")
-    return value if isinstance(value, jax.Array) else np.array(value)
-
-
-def check_choice(name: str, value: Any, choices: Sequence[Any]) -> None:
-    """Raise unless the value is one of the choices, True not being 1."""
-    if not any(type(value) is type(c) and value == c for c in choices):
-        raise ValueError(f"{name}: expected one of {list(choices)}, got {value!r}")
-
-
-def check_keys(
-    name: str,
-    tree: Any,
-    wanted: Sequence[str] | Mapping[str, Any],
-    optional: Sequence[str] = (),
-) -> None:
-    """Raise unless `tree` is a mapping with these keys and no others.
-
-    Args:
-        wanted: the keys, or a mapping that has for each key those of the mapping there.
-    """
-    if not isinstance(tree, Mapping):
-        raise TypeError(
-            f"{name}: expected a dict with the keys {list(wanted)}, "
-            f"got {type(tree).__name__}"
-        )
-    missing = [key for key in wanted if key not in tree]
-    others = sorted(map(str, set(tree) - set(wanted) - set(optional)))
-    if missing or others:
-        allowed = f" and perhaps {list(optional)}" if optional else ""
-        raise ValueError(
-            f"{name}: expected the keys {list(wanted)}{allowed}, "
-            f"got {sorted(map(str, tree))}: missing {missing}, unknown {others}"
-        )
-    if isinstance(wanted, Mapping):
-        for key, keys in wanted.items():
-            check_keys(f"{name}[{key!r}]", tree[key], keys)
-
-
-def check_shape(name: str, value: Any, shape: tuple[int | None, ...]) -> None:
-    """Raise unless `value` has this shape; None stands for any positive size."""
-    if not hasattr(value, "shape"):
-        raise TypeError(f"{name}: expected an array, got {type(value).__name__}")
-    fits = len(value.shape) == len(shape) and all(
-        size == wanted if wanted is not None else size > 0
-        for size, wanted in zip(value.shape, shape, strict=True)
-    )
-    if not fits:
-        wanted = ", ".join("any" if s is None else str(s) for s in shape)
-        raise ValueError(f"{name}: expected shape [{wanted}], got {list(value.shape)}")
-
-
-def units_of(name: str, recurrent: Any, gates: int) -> int:
-    """H, of a recurrent matrix [H, gates·H]; or a clear error."""
-    check_shape(name, recurrent, (None, None))
-    check_shape(name, recurrent, (None, gates * recurrent.shape[0]))
-    return recurrent.shape[0]
-
-
-# Gates ----------------------------------------------------------------------------
 
 
 def concatenate(parts: Sequence[Any], axis: int = -1) -> Any:
@@ -140,9 +38,59 @@ def regroup(a: Any, here: str, there: str) -> Any:
     return concatenate([blocks[gate] for gate in there])
 
 
-def bias_of_n(b_n: Any) -> Any:
-    """The b_s [3·H] of a GRU whose gate n alone has a second bias."""
-    return concatenate([np.zeros(2 * b_n.shape[0], b_n.dtype), b_n])
+class Block(NamedTuple):
+    """What an array of another library's holds: gates of a field of `Params`."""
+
+    field: str
+    gates: str  # in the array's order
+    transposed: bool = False
+
+
+def gather(trees: Mapping[str, Any], layout: Mapping[str, Any], kind: str) -> Params:
+    """The parameters from trees of arrays; keys, dtypes and shapes are checked.
+
+    Args:
+        layout: the same trees, with a `Block` in the place of each array.
+    """
+    for name, part in layout.items():
+        _check_tree(name, trees[name], part)
+    arrays, blocks = read(trees), labelled(layout, Block)
+    first = next(name for name, block in blocks.items() if block.field == "w_s")
+    check_shape(first, arrays.get(first), (None, None))
+    units = arrays[first].shape[int(blocks[first].transposed)]
+    rows: dict[str, int] = {}
+    found: dict[str, dict[str, Any]] = {}
+    for name, (field, gates, transposed) in blocks.items():
+        wide = len(gates) * units
+        shape = (rows.get(field), wide) if field in ("w_x", "w_s") else (wide,)
+        check_shape(name, arrays.get(name), shape[::-1] if transposed else shape)
+        array = arrays[name].T if transposed else arrays[name]
+        rows[field] = array.shape[0]
+        parts = zip(gates, split(array, len(gates)), strict=True)
+        found[field] = found.get(field, {}) | dict(parts)
+    none = np.zeros(units, arrays[first].dtype)  # of a gate without a second bias
+    whole = {
+        field: concatenate([parts.get(gate, none) for gate in GATES[kind]])
+        for field, parts in found.items()
+    }
+    return Params(**whole)
+
+
+def _check_tree(name: str, tree: Any, layout: Any) -> None:
+    if isinstance(layout, Mapping):
+        check_keys(name, tree, list(layout))
+        for key, part in layout.items():
+            _check_tree(f"{name}[{key!r}]", tree[key], part)
+
+
+def scatter(params: Params, layout: Any, kind: str) -> Any:
+    """A tree of arrays from the parameters: `gather` inverted."""
+
+    def array_of(block):
+        array = regroup(getattr(params, block.field), GATES[kind], block.gates)
+        return array.T if block.transposed else array
+
+    return jax.tree.map(array_of, layout, is_leaf=lambda a: isinstance(a, Block))
 
 
 # A cell and what it owns ----------------------------------------------------------
@@ -168,10 +116,16 @@ def own_of(cell: Cell, **parts: Any) -> Any:
     return drawn.own._replace(**parts)
 
 
-def part_candidate(w_s: Any) -> tuple[Any, Any]:
-    """W_s [H, 2·H] and `own`, of `gru(reset_after=False)`, from a W_s [H, 3·H]."""
-    both = 2 * w_s.shape[0]
-    return w_s[:, :both], own_of(gru(reset_after=False), w_n=w_s[:, both:])
+def part_candidate(params: Params) -> Params:
+    """Those of `gru(reset_after=False)`, from a W_s [H, 3·H] and a b_s [3·H] or None.
+
+    b_s's n, which the reset gate does not scale there, is added to b's.
+    """
+    b, b_s, both = params.b, params.b_s, 2 * params.w_s.shape[0]
+    own = own_of(gru(reset_after=False), w_n=params.w_s[:, both:])
+    if b is not None and b_s is not None:
+        b, b_s = concatenate([b[:both], b[both:] + b_s[both:]]), b_s[:both]
+    return Params(params.w_x, params.w_s[:, :both], b, b_s, own)
 
 
 # What goes out --------------------------------------------------------------------
@@ -204,7 +158,8 @@ def read_params(
     if not isinstance(params, Params):
         raise TypeError(f"{name}: expected jaxrnn.Params, got {type(params).__name__}")
     _check_own(name, params.own, kind, reset_after, projection)
-    params = read({name: params})[name]
+    arrays = read({name: params}).values()
+    params = jax.tree.unflatten(jax.tree.structure(params), arrays)
     _check_shapes(name, params, kind)
     w_n = getattr(params.own, "w_n", None)
     if w_n is None:
@@ -265,17 +220,19 @@ def both_biases(params: Params) -> list[Any]:
     return [np.zeros(shape, dtype) if b is None else b for b in biases]
 
 
-def one_bias(params: Params) -> Any:
-    """b + b_s, as the one bias of a library that has no second."""
+def with_one_bias(params: Params) -> Params:
+    """With b + b_s as b, for a library that has no second."""
     b, b_s = both_biases(params)
-    return b + b_s
+    return params._replace(b=b + b_s, b_s=None)
 
 
-def bias_and_n(params: Params) -> tuple[Any, Any]:
-    """Of a GRU: b with b_s's r and z added, and b_s's n.
+def with_bias_of_n(params: Params) -> Params:
+    """A GRU's, with b_s's r and z added to b, for a library whose n alone has two.
 
     The sum reaches r and z alone: the reset gate scales b_s's n and not b's.
     """
     b, b_s = both_biases(params)
     r, z, n = split(b_s, 3)
-    return b + concatenate([r, z, np.zeros(n.shape, n.dtype)]), n
+    return params._replace(
+        b=b + concatenate([r, z, np.zeros(n.shape, n.dtype)]), b_s=b_s
+    )
