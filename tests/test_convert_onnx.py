@@ -500,10 +500,10 @@ def test_wrong_parameters_are_refused():
         (plain, "LSTM", ValueError, r"kind: expected one of"),
         ((plain,), "lstm", TypeError, r"params: expected jaxrnn.Params, got tuple"),
         (seen, "lstm", ValueError, r"params.own: expected None .* Parts"),
-        (plain, "gru", ValueError, r"params.w_x: expected shape \[D, 3·H\]"),
-        (plain, "elman", ValueError, r"params.w_s .*\[16, 16\], got \[4, 16\]"),
+        (plain, "gru", ValueError, r"params.w_s .*\[any, 12\], got \[4, 16\]"),
+        (plain, "elman", ValueError, r"params.w_s .*\[any, 4\], got \[4, 16\]"),
         (Directions(plain, 3), "lstm", TypeError, r"params.backward: expected jaxrnn"),
-        (plain._replace(b=plain.b[:3]), "lstm", ValueError, r"params.b: .*\[16\]"),
+        (plain._replace(b=plain.b[:3]), "lstm", ValueError, r"params.b .*\[16\]"),
         (
             Directions(plain, plain._replace(w_x=plain.w_x[:1])),
             "lstm",

@@ -402,21 +402,21 @@ def test_wrong_parameters_are_refused():
             r"params\[1\]: expected jaxrnn.Params, got int",
         ),
         ((plain, Directions(plain, plain)), "lstm", ValueError, r"params\[1\]: expect"),
-        (plain, "gru", ValueError, r"params.w_x: expected shape \[D, 3·H\]"),
-        (drawn(elman()), "lstm", ValueError, r"params.w_s .*\[1, 4\], got \[4, 4\]"),
+        (plain, "gru", ValueError, r"params.w_s .*\[any, 12\], got \[4, 16\]"),
+        (drawn(elman()), "lstm", ValueError, r"params.w_s .*\[any, 16\], got \[4, 4\]"),
         (
             plain._replace(own=[1.0]),
             "lstm",
             ValueError,
             r"params.own: .* got list",
         ),
-        (plain._replace(b=plain.b[:3]), "lstm", ValueError, r"params.b: .*\[16\]"),
+        (plain._replace(b=plain.b[:3]), "lstm", ValueError, r"params.b .*\[16\]"),
         (Directions(plain, None), "lstm", TypeError, r"params.backward: expected"),
         (
             Params(plain.w_x, None),
             "lstm",
             TypeError,
-            r"params.w_s .*: expected an array",
+            r"params.w_s: expected an array",
         ),
     ]:
         with pytest.raises(error, match=match):

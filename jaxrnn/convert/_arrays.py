@@ -8,15 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 
 
-def labelled(trees: Mapping[str, Any], leaf: type | None = None) -> dict[str, Any]:
+def labelled(trees: Mapping[str, Any]) -> dict[str, Any]:
     """The leaves of the trees by name, such as params['hi']['kernel']."""
-    found = {}
-    for name, tree in trees.items():
-        leaves = jax.tree_util.tree_leaves_with_path(
-            tree, is_leaf=None if leaf is None else lambda a: isinstance(a, leaf)
-        )
-        found |= {name + jax.tree_util.keystr(path): value for path, value in leaves}
-    return found
+    return {
+        name + jax.tree_util.keystr(path): leaf
+        for name, tree in trees.items()
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    }
 
 
 def read(trees: Mapping[str, Any]) -> dict[str, Any]:
@@ -44,13 +42,15 @@ def _array(name: str, value: Any) -> Any:
                 "convert it first by .float()"
             )
         value = value.numpy()
-    if not isinstance(value, np.ndarray | jax.Array):
-        raise TypeError(
-            f"{name}: expected a NumPy or JAX array, got {type(value).__name__}"
-        )
+    check_type(name, value, np.ndarray | jax.Array, "a NumPy or JAX array")
     if not jnp.issubdtype(value.dtype, jnp.floating):
         raise TypeError(f"{name}: expected a floating dtype, got {value.dtype}")
     return value if isinstance(value, jax.Array) else np.array(value)
+
+
+def check_type(name: str, value: Any, types: Any, wanted: str) -> None:
+    if not isinstance(value, types):
+        raise TypeError(f"{name}: expected {wanted}, got {type(value).__name__}")
 
 
 def check_choice(name: str, value: Any, choices: Sequence[Any]) -> None:
@@ -61,11 +61,7 @@ def check_choice(name: str, value: Any, choices: Sequence[Any]) -> None:
 
 def check_keys(name: str, tree: Any, wanted: Sequence[str]) -> None:
     """Raise unless `tree` is a mapping with these keys and no others."""
-    if not isinstance(tree, Mapping):
-        raise TypeError(
-            f"{name}: expected a dict with the keys {list(wanted)}, "
-            f"got {type(tree).__name__}"
-        )
+    check_type(name, tree, Mapping, f"a dict with the keys {list(wanted)}")
     missing = [key for key in wanted if key not in tree]
     others = sorted(map(str, set(tree) - set(wanted)))
     if missing or others:
@@ -77,8 +73,7 @@ def check_keys(name: str, tree: Any, wanted: Sequence[str]) -> None:
 
 def check_shape(name: str, value: Any, shape: tuple[int | None, ...]) -> None:
     """Raise unless `value` has this shape; None stands for any positive size."""
-    if not hasattr(value, "shape"):
-        raise TypeError(f"{name}: expected an array, got {type(value).__name__}")
+    check_type(name, value, np.ndarray | jax.Array, "an array")
     fits = len(value.shape) == len(shape) and all(
         size == wanted if wanted is not None else size > 0
         for size, wanted in zip(value.shape, shape, strict=True)

@@ -4,7 +4,8 @@ Arrays stay NumPy's or JAX's, traced or not, and keep their dtype.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +13,7 @@ import numpy as np
 
 from jaxrnn.cell import Cell, Params
 from jaxrnn.cells import elman, gru, lstm
-from jaxrnn.convert._arrays import check_keys, check_shape, labelled, read
+from jaxrnn.convert._arrays import check_keys, check_shape, check_type, labelled, read
 from jaxrnn.layers import Directions
 
 GATES = {"elman": "h", "lstm": "ifgo", "gru": "rzn"}  # the library's own order
@@ -38,7 +39,8 @@ def regroup(a: Any, here: str, there: str) -> Any:
     return concatenate([blocks[gate] for gate in there])
 
 
-class Block(NamedTuple):
+@dataclass(frozen=True)  # and so a leaf of a layout, which a tuple would not be
+class Block:
     """What an array of another library's holds: gates of a field of `Params`."""
 
     field: str
@@ -46,34 +48,48 @@ class Block(NamedTuple):
     transposed: bool = False
 
 
-def gather(trees: Mapping[str, Any], layout: Mapping[str, Any], kind: str) -> Params:
+def gather(
+    trees: Mapping[str, Any],
+    layout: Mapping[str, Any],
+    kind: str,
+    units: int | None = None,
+    rows: Mapping[str, int] | None = None,
+) -> Params:
     """The parameters from trees of arrays; keys, dtypes and shapes are checked.
 
     Args:
         layout: the same trees, with a `Block` in the place of each array.
+        units: H; w_s's rows by default.
+        rows: those of w_x and w_s, where they are known.
     """
     for name, part in layout.items():
-        _check_tree(name, trees[name], part)
-    arrays, blocks = read(trees), labelled(layout, Block)
-    first = next(name for name, block in blocks.items() if block.field == "w_s")
-    check_shape(first, arrays.get(first), (None, None))
-    units = arrays[first].shape[int(blocks[first].transposed)]
-    rows: dict[str, int] = {}
-    found: dict[str, dict[str, Any]] = {}
-    for name, (field, gates, transposed) in blocks.items():
+        _check_tree(name, trees.get(name), part)
+    arrays = read({name: trees.get(name) for name in layout})
+    blocks = labelled(layout)
+    units = _units(arrays, blocks) if units is None else units
+    rows, found = dict(rows or {}), {}
+    for name, block in blocks.items():
+        field, gates = block.field, block.gates
         wide = len(gates) * units
         shape = (rows.get(field), wide) if field in ("w_x", "w_s") else (wide,)
-        check_shape(name, arrays.get(name), shape[::-1] if transposed else shape)
-        array = arrays[name].T if transposed else arrays[name]
+        shape = shape[::-1] if block.transposed else shape
+        check_shape(f"{name} (kind={kind!r})", arrays.get(name), shape)
+        array = arrays[name].T if block.transposed else arrays[name]
         rows[field] = array.shape[0]
         parts = zip(gates, split(array, len(gates)), strict=True)
         found[field] = found.get(field, {}) | dict(parts)
-    none = np.zeros(units, arrays[first].dtype)  # of a gate without a second bias
+    none = np.zeros(units, next(iter(arrays.values())).dtype)  # where n alone has a b_s
     whole = {
         field: concatenate([parts.get(gate, none) for gate in GATES[kind]])
         for field, parts in found.items()
     }
     return Params(**whole)
+
+
+def _units(arrays: Mapping[str, Any], blocks: Mapping[str, Block]) -> int:
+    name = next(name for name, block in blocks.items() if block.field == "w_s")
+    check_shape(name, arrays.get(name), (None, None))
+    return arrays[name].shape[int(blocks[name].transposed)]
 
 
 def _check_tree(name: str, tree: Any, layout: Any) -> None:
@@ -90,10 +106,7 @@ def scatter(params: Params, layout: Any, kind: str) -> Any:
         array = regroup(getattr(params, block.field), GATES[kind], block.gates)
         return array.T if block.transposed else array
 
-    return jax.tree.map(array_of, layout, is_leaf=lambda a: isinstance(a, Block))
-
-
-# A cell and what it owns ----------------------------------------------------------
+    return jax.tree.map(array_of, layout)
 
 
 def cell_of(kind: str, activation: Any = None, *, reset_after: bool = True) -> Cell:
@@ -128,9 +141,6 @@ def part_candidate(params: Params) -> Params:
     return Params(params.w_x, params.w_s[:, :both], b, b_s, own)
 
 
-# What goes out --------------------------------------------------------------------
-
-
 def sides(name: str, params: Any) -> dict[str, Any]:
     """The parameters of each direction, by their names in messages."""
     if isinstance(params, Directions):
@@ -155,19 +165,27 @@ def read_params(
         reset_after: which GRU it has to be; None for either.
         projection: whether an LSTM may have one.
     """
-    if not isinstance(params, Params):
-        raise TypeError(f"{name}: expected jaxrnn.Params, got {type(params).__name__}")
+    check_type(name, params, Params, "jaxrnn.Params")
     _check_own(name, params.own, kind, reset_after, projection)
-    arrays = read({name: params}).values()
-    params = jax.tree.unflatten(jax.tree.structure(params), arrays)
-    _check_shapes(name, params, kind)
-    w_n = getattr(params.own, "w_n", None)
-    if w_n is None:
-        return params
-    b_s = params.b_s
-    if b_s is not None:
-        b_s = concatenate([b_s, np.zeros(len(w_n), b_s.dtype)])
-    return params._replace(w_s=concatenate([params.w_s, w_n]), b_s=b_s)
+    arrays = read({name: params})
+    w_n, w_p = (arrays.get(f"{name}.own.{part}") for part in ("w_n", "w_p"))
+    gates = GATES[kind]
+    recurrent = gates if w_n is None else "rz"
+    blocks = {"w_s": Block("w_s", recurrent), "own.w_n": Block("w_s", "n")}
+    blocks |= {"w_x": Block("w_x", gates)}
+    blocks |= {"b": Block("b", gates), "b_s": Block("b_s", recurrent)}
+    layout = {
+        f"{name}.{part}": block
+        for part, block in blocks.items()
+        if part in ("w_x", "w_s") or f"{name}.{part}" in arrays
+    }
+    if w_p is None:
+        return gather(arrays, layout, kind)._replace(own=params.own)
+    check_shape(f"{name}.own.w_p", w_p, (None, None))
+    units, exposed = w_p.shape
+    return gather(arrays, layout, kind, units, {"w_s": exposed})._replace(
+        own=params.own
+    )
 
 
 def _check_own(name, own, kind, reset_after, projection) -> None:
@@ -184,29 +202,6 @@ def _check_own(name, own, kind, reset_after, projection) -> None:
             f"{name}: expected those of gru(reset_after={reset_after}), which is what "
             f"the other library has, got those of gru(reset_after={not before})"
         )
-
-
-def _check_shapes(name: str, params: Params, kind: str) -> None:
-    w_n, w_p = (getattr(params.own, part, None) for part in ("w_n", "w_p"))
-    gates = len(GATES[kind])
-    check_shape(f"{name}.w_x", params.w_x, (None, None))
-    units, rest = divmod(params.w_x.shape[1], gates)
-    if rest:
-        raise ValueError(
-            f"{name}.w_x: expected shape [D, {gates}·H], got {list(params.w_x.shape)}"
-        )
-    rows, columns = units, gates * units
-    if w_p is not None:
-        check_shape(f"{name}.own.w_p", w_p, (units, None))
-        rows = w_p.shape[1]
-    if w_n is not None:
-        check_shape(f"{name}.own.w_n", w_n, (units, units))
-        columns -= units
-    check_shape(f"{name}.w_s (kind={kind!r})", params.w_s, (rows, columns))
-    if params.b is not None:
-        check_shape(f"{name}.b", params.b, (gates * units,))
-    if params.b_s is not None:
-        check_shape(f"{name}.b_s", params.b_s, (columns,))
 
 
 def has_bias(params: Params) -> bool:
@@ -233,6 +228,5 @@ def with_bias_of_n(params: Params) -> Params:
     """
     b, b_s = both_biases(params)
     r, z, n = split(b_s, 3)
-    return params._replace(
-        b=b + concatenate([r, z, np.zeros(n.shape, n.dtype)]), b_s=b_s
-    )
+    b = b + concatenate([r, z, np.zeros(n.shape, n.dtype)])
+    return params._replace(b=b, b_s=b_s)

@@ -14,7 +14,13 @@ from typing import Any
 
 from jaxrnn.cell import Cell, Params
 from jaxrnn.cells import elman, gru, lstm
-from jaxrnn.convert._arrays import check_choice, check_keys, check_shape, read
+from jaxrnn.convert._arrays import (
+    check_choice,
+    check_keys,
+    check_shape,
+    check_type,
+    read,
+)
 from jaxrnn.convert._blocks import (
     GATES,
     Block,
@@ -56,7 +62,7 @@ def from_haiku(params: Mapping[str, Any], kind: str = "lstm") -> tuple[Cell, Par
         found = gather({"params": params}, {"params": _gru_layout(*names)}, kind)
         return gru(reset_after=False), part_candidate(_negate_z(found))
     biases = [isinstance(params[n], Mapping) and "b" in params[n] for n in names]
-    layout = _vanilla_layout(*names, *biases)
+    layout = _vanilla_layout(names, *biases)
     return elman("relu"), gather({"params": params}, {"params": layout}, kind)
 
 
@@ -64,11 +70,7 @@ def _module_names(params: Any, kind: str) -> list[str]:
     """In the order of the core's calls."""
     core, ends = _CORES[kind]
     usual = [core + end for end in ends]
-    if not isinstance(params, Mapping):
-        raise TypeError(
-            f"params: expected a dict of modules such as {usual}, "
-            f"got {type(params).__name__}"
-        )
+    check_type("params", params, Mapping, f"a dict of modules such as {usual}")
     names = sorted(params)  # "…/linear" is before "…/linear_1"
     lasts = ["/" + name.rsplit("/", 1)[-1] for name in names]
     if len(names) != len(ends) or (kind != "gru" and lasts != list(ends)):
@@ -82,7 +84,7 @@ def _module_names(params: Any, kind: str) -> list[str]:
 def _from_lstm(params: Mapping[str, Any], name: str) -> Params:
     label = f"params[{name!r}]"
     check_keys(label, params[name], ["w", "b"])
-    arrays = read({label: params[name]})
+    arrays: Any = read({label: params[name]})
     w, b = arrays.get(f"{label}['w']"), arrays.get(f"{label}['b']")
     check_shape(f"{label}['w']", w, (None, None))
     if w.shape[1] % 4 or w.shape[1] >= 4 * w.shape[0]:
@@ -114,7 +116,8 @@ def _negate_z(params: Params) -> Params:
     return Params(w_x, w_s, b)
 
 
-def _vanilla_layout(on_x: str, on_h: str, b: bool, b_s: bool) -> dict[str, Any]:
+def _vanilla_layout(names: list[str], b: bool, b_s: bool) -> dict[str, Any]:
+    on_x, on_h = names
     return {
         on_x: {"w": Block("w_x", "h")} | ({"b": Block("b", "h")} if b else {}),
         on_h: {"w": Block("w_s", "h")} | ({"b": Block("b_s", "h")} if b_s else {}),
@@ -140,7 +143,7 @@ def to_haiku(
     core, ends = _CORES[kind]
     names = [(name or core) + end for end in ends]
     if kind == "elman":
-        layout = _vanilla_layout(*names, True, params.b_s is not None)
+        layout = _vanilla_layout(names, True, params.b_s is not None)
         return scatter(params._replace(b=both_biases(params)[0]), layout, kind)
     params = with_one_bias(params)
     if kind == "gru":

@@ -12,7 +12,7 @@ from typing import Any
 
 import jaxrnn.layers as layers
 from jaxrnn.cell import Cell, Layer, Params
-from jaxrnn.convert._arrays import check_choice, check_shape, read
+from jaxrnn.convert._arrays import check_choice, check_shape, check_type, read
 from jaxrnn.convert._blocks import (
     GATES,
     Block,
@@ -53,11 +53,7 @@ def from_keras(
              unknown kind or an option that the kind does not have.
     """
     check_choice("kind", kind, list(GATES))
-    if not isinstance(weights, list | tuple):
-        raise TypeError(
-            "weights: expected a list of arrays as layer.get_weights() gives it, "
-            f"got {type(weights).__name__}"
-        )
+    check_type("weights", weights, list | tuple, "a list of arrays")
     if kind != "gru" and not reset_after:
         raise ValueError(f"reset_after: expected True for kind={kind!r}, got False")
     cell = cell_of(kind, activation, reset_after=reset_after)
@@ -107,7 +103,7 @@ def to_keras(params: Any, kind: str = "lstm") -> list[Any]:
     weights = []
     for name, side in sides("params", params).items():
         side = read_params(name, side, kind, reset_after=None)
-        found = [side.w_x, side.w_s]
+        found: list[Any] = [side.w_x, side.w_s]
         if has_bias(side) and kind == "gru" and side.own is None:
             found.append(concatenate([b[None] for b in both_biases(side)], axis=0))
         elif has_bias(side):

@@ -32,12 +32,7 @@ from jaxrnn.convert._blocks import (
     sides,
     split,
 )
-from jaxrnn.convert.onnx_gates import (
-    Options,
-    is_number,
-    onnx_cell,
-    read_activations,
-)
+from jaxrnn.convert.onnx_gates import is_number, onnx_cell, read_activations
 from jaxrnn.layers import Directions, backward_only, bidirectional
 
 _ORDER = {"elman": "h", "lstm": "iofg", "gru": "zrn"}  # ONNX's c is g, its h is n
@@ -98,19 +93,18 @@ def from_onnx(
     arrays = read({"w": w, "r": r, "b": b, "p": p})
     _check_shapes(arrays, kind, hidden_size, direction)
 
-    options = Options(
-        clip=None if clip is None else float(clip),
-        peepholes=p is not None,
-        coupled=bool(input_forget),
-        reset_after=bool(linear_before_reset),
-    )
+    parts = {"peepholes": True} if p is not None else {}
+    parts |= {"coupled": True} if input_forget else {}
+    if kind == "gru" and not linear_before_reset:
+        parts |= {"reset_after": False}
+    clip = None if clip is None else float(clip)
     count = _DIRECTIONS[direction]
     functions = read_activations(
         kind, count, activations, activation_alpha, activation_beta
     )
-    cells = [onnx_cell(kind, row, options) for row in functions]
+    cells = [onnx_cell(kind, row, clip, **parts) for row in functions]
     params = [
-        _params(cell, kind, {k: a[d] for k, a in arrays.items()}, options)
+        _params(cell, kind, {k: a[d] for k, a in arrays.items()}, parts)
         for d, cell in enumerate(cells)
     ]
     if count == 2:
@@ -128,21 +122,25 @@ def _check_shapes(arrays: Any, kind: str, units: int, direction: str) -> None:
             check_shape(name + said, arrays.get(name), shape)
 
 
-def _params(cell: Cell, kind: str, arrays: dict[str, Any], options: Options) -> Params:
+def _params(
+    cell: Cell, kind: str, arrays: dict[str, Any], parts: dict[str, bool]
+) -> Params:
     """One direction's."""
-    there = "igo" if options.coupled else GATES[kind]
+    there = "igo" if "coupled" in parts else GATES[kind]
     w_x, w_s = (regroup(arrays[name].T, _ORDER[kind], there) for name in "wr")
-    b = b_s = own = None
+    b = b_s = None
     if "b" in arrays:
         halves = split(arrays["b"], 2)
         b, b_s = (regroup(half, _ORDER[kind], there) for half in halves)
-    if options.peepholes or options.coupled:
-        peepholes = split(arrays["p"], 3) if options.peepholes else [None] * 3
-        own = dict(zip(("p_i", "p_o", "p_f"), peepholes, strict=True))
-        own = own_of(cell, **own | ({"p_f": None} if options.coupled else {}))
-    params = Params(w_x, w_s, b, b_s, own)
-    before = kind == "gru" and not options.reset_after
-    return part_candidate(params) if before else params
+    params = Params(w_x, w_s, b, b_s)
+    if "reset_after" in parts:
+        return part_candidate(params)
+    own = {}
+    if "peepholes" in parts:
+        own = dict(zip(("p_i", "p_o", "p_f"), split(arrays["p"], 3), strict=True))
+    if "coupled" in parts:
+        own["p_f"] = None
+    return params._replace(own=own_of(cell, **own)) if own else params
 
 
 def to_onnx(

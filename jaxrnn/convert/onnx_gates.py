@@ -26,24 +26,14 @@ import numpy as np
 from jax import Array
 
 from jaxrnn.cell import Cell, custom_cell
-from jaxrnn.cells import LSTMState, elman, lstm
+from jaxrnn.cells import LSTMState, elman, gru, lstm
 from jaxrnn.convert._arrays import check_choice
-from jaxrnn.convert._blocks import cell_of
 
 USUAL = {
     "elman": ("Tanh",),
     "lstm": ("Sigmoid", "Tanh", "Tanh"),
     "gru": ("Sigmoid", "Tanh"),
 }
-
-
-class Options(NamedTuple):
-    """Of a cell: a bound of what its activations see, and parts that it has."""
-
-    clip: float | None
-    peepholes: bool
-    coupled: bool
-    reset_after: bool
 
 
 # By name: a function of (a, alpha, beta), as far as it takes them, and their defaults;
@@ -102,11 +92,12 @@ def read_activations(
             f"activations: expected a list of {len(usual)}, one in place of each of "
             f"{list(usual)}, got {names!r}"
         )
-    rest = {"alpha": alphas, "beta": betas}
-    rest = {which: [] if a is None else list(a) for which, a in rest.items()}
-    for which, value in [(which, value) for which in rest for value in rest[which]]:
-        if not is_number(value):
-            raise TypeError(f"activation_{which}: expected numbers, got {value!r}")
+    rest = {}
+    for which, values in (("alpha", alphas), ("beta", betas)):
+        rest[which] = [] if values is None else list(values)
+        for value in rest[which]:
+            if not is_number(value):
+                raise TypeError(f"activation_{which}: expected numbers, got {value!r}")
     found = []
     for name in names:
         check_choice("activations", name, list(KNOWN))
@@ -133,24 +124,29 @@ def read_activations(
 
 
 @lru_cache  # one record, so that jit sees one static value
-def onnx_cell(kind: str, functions: tuple[Any, ...], options: Options) -> Cell:
-    """The library's own cell if it is the same, else one with another gate map."""
-    names, clip = tuple(name for name, *_ in functions), options.clip
+def onnx_cell(
+    kind: str, functions: tuple[Any, ...], clip: float | None, **parts: bool
+) -> Cell:
+    """The library's own cell if it is the same, else one with another gate map.
+
+    Args:
+        functions: one direction's of `read_activations`.
+        clip: of every activation's input.
+        parts: options of the library's cell, where they are not the usual ones.
+    """
+    names = tuple(name for name, *_ in functions)
     if kind == "elman" and clip is None and names[0] in ("Relu", "Sigmoid"):
         return elman(names[0].lower())
-    parts = {part: True for part in ("peepholes", "coupled") if getattr(options, part)}
-    if kind == "lstm":
-        like = lstm(**parts)
-    else:
-        like = cell_of(kind, reset_after=options.reset_after)
+    makers: dict[str, Any] = {"elman": elman, "lstm": lstm, "gru": gru}
+    like = makers[kind](**parts)
     if clip is None and names == USUAL[kind]:
         return like
     maps = [_elementwise(clip, *f) for f in functions]
     if kind == "elman":
         return elman(*maps)
-    if kind == "gru" and not options.reset_after:
+    if "reset_after" in parts:
         return _reset_before(like, *maps)
-    gate = _lstm_gate(*maps, options.coupled) if kind == "lstm" else _gru_gate(*maps)
+    gate = _gru_gate(*maps) if kind == "gru" else _lstm_gate("coupled" in parts, *maps)
     cell = custom_cell(gate, gates=like.gates)
     return cell._replace(init=like.init, initial_state=like.initial_state)
 
@@ -163,7 +159,7 @@ def _elementwise(clip: float | None, name: str, *constants: float) -> Any:
     return apply
 
 
-def _lstm_gate(f_of, g_of, h_of, coupled: bool) -> Callable[..., LSTMState]:
+def _lstm_gate(coupled: bool, f_of, g_of, h_of) -> Callable[..., LSTMState]:
     def seen(a, own, part, c):
         peephole = getattr(own, part, None)
         return a if peephole is None else a + jnp.broadcast_to(peephole, c.shape) * c

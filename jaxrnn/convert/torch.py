@@ -10,18 +10,26 @@ The state nests as the params do: of two directions, torch's h_n[2k] is layer k 
 and h_n[2k+1] backward.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
 
 from jaxrnn.cell import Cell, Layer, Params
 from jaxrnn.cells import lstm
-from jaxrnn.convert._arrays import check_choice, check_keys, check_shape, read
+from jaxrnn.convert._arrays import (
+    check_choice,
+    check_keys,
+    check_shape,
+    check_type,
+    read,
+)
 from jaxrnn.convert._blocks import (
     GATES,
+    Block,
     both_biases,
     cell_of,
+    gather,
     has_bias,
     own_of,
     read_params,
@@ -30,9 +38,6 @@ from jaxrnn.convert._blocks import (
 from jaxrnn.layers import Directions, bidirectional, stack
 
 _ENDS = ("", "_reverse")
-
-
-# From torch -----------------------------------------------------------------------
 
 
 def from_torch(
@@ -58,11 +63,7 @@ def from_torch(
              many, shapes or dtypes that do not fit.
     """
     check_choice("kind", kind, list(GATES))
-    if not isinstance(state_dict, Mapping):
-        raise TypeError(
-            "state_dict: expected a mapping of names to arrays, such as "
-            f"nn.LSTM(...).state_dict(), got {type(state_dict).__name__}"
-        )
+    check_type("state_dict", state_dict, Mapping, "a mapping of names to arrays")
     if kind != "lstm" and "weight_hr_l0" in state_dict:
         raise ValueError(f"weight_hr_l0: expected only with kind='lstm', got {kind!r}")
     layers = 1
@@ -76,48 +77,37 @@ def from_torch(
     wanted = [part + place for row in places for place in row for part in parts]
     check_keys("state_dict", state_dict, wanted)
     arrays = read({name: state_dict[name] for name in wanted})
-    projection = _check_shapes(arrays, parts, places, kind)
 
-    cell = cell_of(kind, activation)
-    cell = cell if projection is None else lstm(projection=projection)
-    made = [[_params(cell, arrays, place) for place in row] for row in places]
-    params = [row[0] if len(row) == 1 else Directions(*row) for row in made]
+    cell, projected = cell_of(kind, activation), "weight_hr" in parts
+    name = "weight_hr_l0" if projected else "weight_hh_l0"
+    check_shape(name, arrays[name], (None, None))
+    units = arrays[name].shape[1]
+    exposed = arrays[name].shape[0] if projected else units
+    cell = lstm(projection=exposed) if projected else cell
+    params, rows = [], {"w_s": exposed}
+    for row in places:
+        found = [_params(arrays, place, kind, units, rows) for place in row]
+        params.append(found[0] if len(row) == 1 else Directions(*found))
+        rows["w_x"] = len(row) * exposed  # of the layers above the first
     layer = cell if len(ends) == 1 else bidirectional(cell)
     if layers == 1:
         return layer, params[0]
     return stack(*[layer] * layers), tuple(params)
 
 
-def _check_shapes(
-    arrays: Mapping[str, Any], parts: Sequence[str], places: Any, kind: str
-) -> int | None:
-    """P, or None without a projection."""
-    projected = "weight_hr" in parts
-    name = "weight_hr_l0" if projected else "weight_hh_l0"
-    check_shape(name, arrays[name], (None, None))
-    rows, units = arrays[name].shape
-    exposed, wide = rows if projected else units, len(GATES[kind]) * units
-    shapes: dict[str, Any] = {"weight_hh": (wide, exposed), "weight_hr": (rows, units)}
-    shapes |= {"weight_ih": (wide, None), "bias_ih": (wide,), "bias_hh": (wide,)}
-    for row in places:
-        for place in row:
-            for part in parts:
-                name = part + place
-                check_shape(f"{name} (kind={kind!r})", arrays[name], shapes[part])
-        shapes["weight_ih"] = (wide, len(row) * exposed)
-    return rows if projected else None
-
-
-def _params(cell: Cell, arrays: Mapping[str, Any], place: str) -> Params:
+def _params(arrays: Any, place: str, kind: str, units: int, rows: Any) -> Params:
     """One direction's of one layer."""
-    w_x, w_s = arrays["weight_ih" + place].T, arrays["weight_hh" + place].T
+    gates = GATES[kind]
+    blocks = {"weight_ih": Block("w_x", gates, transposed=True)}
+    blocks |= {"weight_hh": Block("w_s", gates, transposed=True)}
+    blocks |= {"bias_ih": Block("b", gates), "bias_hh": Block("b_s", gates)}
+    layout = {p + place: block for p, block in blocks.items() if p + place in arrays}
+    params = gather(arrays, layout, kind, units, rows)
     w_p = arrays.get("weight_hr" + place)
-    own = None if w_p is None else own_of(cell, w_p=w_p.T)
-    b, b_s = arrays.get("bias_ih" + place), arrays.get("bias_hh" + place)
-    return Params(w_x, w_s, b, b_s, own)
-
-
-# To torch -------------------------------------------------------------------------
+    if w_p is None:
+        return params
+    check_shape("weight_hr" + place, w_p, (rows["w_s"], units))
+    return params._replace(own=own_of(lstm(projection=len(w_p)), w_p=w_p.T))
 
 
 def to_torch(params: Any, kind: str = "lstm") -> dict[str, np.ndarray]:
@@ -136,9 +126,8 @@ def to_torch(params: Any, kind: str = "lstm") -> dict[str, np.ndarray]:
     found = {}
     for k, (name, layer) in enumerate(_layers(params).items()):
         for end, (label, side) in zip(_ENDS, sides(name, layer).items(), strict=False):
-            found[f"_l{k}{end}"] = read_params(
-                label, side, kind, projection=kind == "lstm"
-            )
+            part = read_params(label, side, kind, projection=kind == "lstm")
+            found[f"_l{k}{end}"] = part
     bias = any(map(has_bias, found.values()))
     if len({part.own is None for part in found.values()}) > 1:
         raise ValueError("params: expected a projection in every layer or in none")
@@ -159,10 +148,8 @@ def _layers(params: Any) -> dict[str, Any]:
     if isinstance(params, Params | Directions):
         return {"params": params}
     if not isinstance(params, tuple) or not params:
-        raise TypeError(
-            "params: expected Params, Directions or a tuple of them, "
-            f"got {type(params).__name__}"
-        )
+        wanted = "Params, Directions or a tuple of them"
+        raise TypeError(f"params: expected {wanted}, got {type(params).__name__}")
     layers = {f"params[{k}]": layer for k, layer in enumerate(params)}
     for name, layer in layers.items():
         if isinstance(layer, Directions) != isinstance(params[0], Directions):
