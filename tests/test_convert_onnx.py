@@ -493,6 +493,13 @@ def test_wrong_operators_are_refused(kind, given, options, error, match):
         from_onnx(**arrays, **{"kind": kind, "hidden_size": H, **options})
 
 
+def test_directions_that_reset_at_different_places_are_refused():
+    _, before = convert("GRU", draw("GRU"))
+    _, after = convert("GRU", draw("GRU"), linear_before_reset=1)
+    with pytest.raises(ValueError, match="expected one linear_before_reset in both"):
+        to_onnx(Directions(before, after), kind="gru")
+
+
 def test_wrong_parameters_are_refused():
     _, plain = convert("LSTM", draw("LSTM"))
     _, seen = convert("LSTM", draw("LSTM", p=True))

@@ -303,6 +303,18 @@ def test_drawn_parameters_go_to_torch(key):
     assert_alike(from_torch(to_torch(params, "gru"), "gru")[1], params, 0)
 
 
+@pytest.mark.parametrize("name", CELLS)
+def test_a_conversion_can_be_traced_and_differentiated(name, x64):
+    state_dict = jax.tree.map(jnp.asarray, dict_of(name, 2, 2))
+
+    def error(state_dict):
+        leaves = jax.tree.leaves(read(state_dict, name)[1])
+        return sum(jnp.sin(a).sum() for a in leaves)
+
+    wanted = jax.tree.map(jnp.cos, state_dict)
+    assert_alike(jax.jit(jax.grad(error))(state_dict), wanted, 1e-12)
+
+
 # Wrong calls ----------------------------------------------------------------------
 
 

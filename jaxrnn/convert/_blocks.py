@@ -182,10 +182,8 @@ def read_params(
     if w_p is None:
         return gather(arrays, layout, kind)._replace(own=params.own)
     check_shape(f"{name}.own.w_p", w_p, (None, None))
-    units, exposed = w_p.shape
-    return gather(arrays, layout, kind, units, {"w_s": exposed})._replace(
-        own=params.own
-    )
+    found = gather(arrays, layout, kind, w_p.shape[0], {"w_s": w_p.shape[1]})
+    return found._replace(own=params.own)
 
 
 def _check_own(name, own, kind, reset_after, projection) -> None:

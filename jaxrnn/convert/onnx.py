@@ -167,6 +167,9 @@ def to_onnx(
         if len(set(shapes)) > 1:
             raise ValueError(f"params: expected equal {name} shapes, got {shapes}")
 
+    if len({part.own is None for part in parts}) > 1:
+        raise ValueError("params: expected one linear_before_reset in both directions")
+
     def stacked(rows):
         return np.stack([regroup(row, GATES[kind], _ORDER[kind]).T for row in rows])
 
