@@ -79,7 +79,7 @@ def _torch(size: Size, params: Any, xs: Any, w: Any) -> Program:
     import torch  # pyright: ignore[reportMissingImports]
 
     layer = torch.nn.LSTM(size.d, size.h, num_layers=3)
-    weights = to_torch(params, "LSTM")
+    weights = to_torch(params, "lstm")
     layer.load_state_dict({k: torch.from_numpy(a) for k, a in weights.items()})
     xs, w = (torch.from_numpy(np.array(a)) for a in (xs, w))
 

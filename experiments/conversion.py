@@ -25,7 +25,7 @@ from rich.table import Table
 import jaxrnn
 from experiments.conversion_peers import LIBRARIES, other
 from experiments.conversion_sides import KINDS, Other, Results, Sample, Sizes, by_jax
-from jaxrnn.cell import output_features
+
 
 DTYPES = ("float32", "float64")
 COLUMNS = tuple(f"{what} {dtype}" for dtype in DTYPES for what in ("hs", "gradient"))

@@ -11,13 +11,13 @@ import numpy as np
 from experiments.conversion_sides import Other, Results, Sample, Sizes, random_like
 from jaxrnn import convert
 
-# By kind: the operator, its number of gates and its options.
-_OPERATORS: dict[str, tuple[Any, int, dict[str, int]]] = {
-    "elman": ("RNN", 1, {}),
-    "lstm": ("LSTM", 4, {}),
-    "bidirectional lstm": ("LSTM", 4, {}),
-    "gru": ("GRU", 3, {"linear_before_reset": 1}),
-    "gru, reset before": ("GRU", 3, {"linear_before_reset": 0}),
+# By kind: the operator, the library's word for it, its number of gates, its options.
+_OPERATORS: dict[str, tuple[str, str, int, dict[str, int]]] = {
+    "elman": ("RNN", "elman", 1, {}),
+    "lstm": ("LSTM", "lstm", 4, {}),
+    "bidirectional lstm": ("LSTM", "lstm", 4, {}),
+    "gru": ("GRU", "gru", 3, {"linear_before_reset": 1}),
+    "gru, reset before": ("GRU", "gru", 3, {"linear_before_reset": 0}),
 }
 _STEP = 6e-6  # about the cube root of float64's eps
 
@@ -26,7 +26,7 @@ def onnx(kind: str, sizes: Sizes, bias: bool, dtype: Any) -> Other | None:
     """The operator on random weights; its evaluator takes no lengths."""
     if kind not in _OPERATORS:
         return None
-    op, gates, options = _OPERATORS[kind]
+    op, ours, gates, options = _OPERATORS[kind]
     count = 1 + kind.startswith("bidirectional")
     direction = "bidirectional" if count == 2 else "forward"
     wide = gates * sizes.h
@@ -37,7 +37,7 @@ def onnx(kind: str, sizes: Sizes, bias: bool, dtype: Any) -> Other | None:
 
     def read(weights):
         rest: dict[str, Any] = {"direction": direction, **options}
-        return convert.from_onnx(**weights, op=op, hidden_size=sizes.h, **rest)
+        return convert.from_onnx(**weights, kind=ours, hidden_size=sizes.h, **rest)
 
     def outputs(weights, xs, state):
         given = {name.upper(): a for name, a in weights.items()} | {"X": xs}

@@ -62,7 +62,7 @@ def keras(kind: str, sizes: Sizes, bias: bool, dtype: Any) -> Other | None:
         hs, *final = found[0]
         return jnp.swapaxes(hs, 0, 1), tuple(final)
 
-    ours = {"elman": "simple_rnn"}.get(kind, kind.split(",")[0].split()[-1])
+    ours = kind.split(",")[0].split()[-1]
     read = partial(
         convert.from_keras,
         kind=ours,
@@ -78,12 +78,9 @@ def torch(kind: str, sizes: Sizes, bias: bool, dtype: Any) -> Other | None:
     import torch  # pyright: ignore[reportMissingImports]
 
     made = {"elman": torch.nn.RNN, "lstm": torch.nn.LSTM, "gru": torch.nn.GRU}
-    modes = {"elman": "RNN_TANH", "lstm": "LSTM", "gru": "GRU"}
     cell = kind.split()[-1]
     both = kind.startswith("bidirectional")
-    if (cell not in made or kind == "optimized lstm") or not hasattr(
-        convert, "from_torch"
-    ):
+    if cell not in made or kind == "optimized lstm":
         return None
     layer = made[cell](*sizes, bias=bias, bidirectional=both).to(
         getattr(torch, np.dtype(dtype).name)
@@ -119,8 +116,8 @@ def torch(kind: str, sizes: Sizes, bias: bool, dtype: Any) -> Other | None:
 
     return Other(
         random_like(shapes, dtype),
-        lambda weights: convert.from_torch(weights, modes[cell]),  # pyright: ignore
-        lambda params: convert.to_torch(params, modes[cell]),  # pyright: ignore
+        partial(convert.from_torch, kind=cell),
+        partial(convert.to_torch, kind=cell),
         results,
     )
 

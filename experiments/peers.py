@@ -148,7 +148,7 @@ def keras(cell: str, hidden: int) -> Peer:
         return layer
 
     def convert(params):
-        return to_keras(params, "simple_rnn" if cell == "elman" else cell)
+        return to_keras(params, cell)
 
     def run(weights, xs):
         layer = built(xs.shape[-1])

@@ -19,23 +19,24 @@ from tests.table import assert_alike, assert_equal, relative_errors
 
 T, ROWS, D, H = 5, 3, 2, 4
 LENGTHS = [3, 5, 1]
-GATES = {"RNN_TANH": 1, "RNN_RELU": 1, "LSTM": 4, "GRU": 3}
+GATES = {"elman": 1, "elman relu": 1, "lstm": 4, "gru": 3}
+MODULES = {"elman": "RNN", "lstm": "LSTM", "gru": "GRU"}
 CELLS = {
-    "RNN_TANH": elman(),
-    "RNN_RELU": elman("relu"),
-    "LSTM": lstm(),
-    "GRU": gru(),
+    "elman": elman(),
+    "elman relu": elman("relu"),
+    "lstm": lstm(),
+    "gru": gru(),
 }
 # layers, directions, biases: every two of them together
 SHAPES = [(1, 1, True), (2, 2, True), (2, 1, False), (1, 2, False)]
-CASES = [(mode, *shape) for mode in CELLS for shape in SHAPES]
+CASES = [(name, *shape) for name in CELLS for shape in SHAPES]
 TOLERANCE = {np.float32: 5e-6, np.float64: 1e-13}
 
 
-def dict_of(mode, layers=1, sides=1, bias=True, dtype=np.float64, proj=0, seed=0):
+def dict_of(name, layers=1, sides=1, bias=True, dtype=np.float64, proj=0, seed=0):
     """A state dict as nn's, drawn; no torch needed."""
     rng = np.random.default_rng(seed)
-    wide, exposed, found = GATES[mode] * H, proj or H, {}
+    wide, exposed, found = GATES[name] * H, proj or H, {}
     for k, end in itertools.product(range(layers), ("", "_reverse")[:sides]):
         shapes = {"weight_ih": (wide, D if k == 0 else sides * exposed)}
         shapes |= {"weight_hh": (wide, exposed)}
@@ -45,6 +46,17 @@ def dict_of(mode, layers=1, sides=1, bias=True, dtype=np.float64, proj=0, seed=0
             drawn = 0.6 * rng.standard_normal(shape)
             found[f"{part}_l{k}{end}"] = drawn.astype(dtype)
     return found
+
+
+def words(name):
+    """The kind, and the Elman cell's activation or None."""
+    kind, *activation = name.split()
+    return kind, activation[0] if activation else None
+
+
+def read(state_dict, name):
+    kind, activation = words(name)
+    return from_torch(state_dict, kind, activation=activation)
 
 
 class Run(NamedTuple):
@@ -69,28 +81,29 @@ def draws(layers, sides, parts, dtype, sizes, seed=1):
     return normal(T, ROWS, D), state, normal(T, ROWS, sides * sizes[0]), ends
 
 
-def run_torch(state_dict, mode, layers, sides, bias, proj, inputs, lengths) -> Run:
+def run_torch(state_dict, name, layers, sides, bias, proj, inputs, lengths) -> Run:
     import torch
     from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
     xs, state, d_hs, d_ends = jax.tree.map(torch.from_numpy, inputs)
     options = {"num_layers": layers, "bidirectional": sides == 2, "bias": bias}
     options |= {"proj_size": proj} if proj else {}
-    options |= {"nonlinearity": mode[4:].lower()} if "RNN" in mode else {}
-    module = getattr(torch.nn, mode[:3] if "RNN" in mode else mode)(D, H, **options)
+    kind, activation = words(name)
+    options |= {"nonlinearity": activation or "tanh"} if kind == "elman" else {}
+    module = getattr(torch.nn, MODULES[kind])(D, H, **options)
     module.to(xs.dtype).load_state_dict(
         {name: torch.from_numpy(a) for name, a in state_dict.items()}
     )
     xs.requires_grad_()
     state = [s.requires_grad_() for s in state]
-    start = tuple(state) if mode == "LSTM" else state[0]
+    start = tuple(state) if kind == "lstm" else state[0]
     if lengths is None:
         hs, ends = module(xs, start)
     else:
         packed = pack_padded_sequence(xs, torch.tensor(lengths), enforce_sorted=False)
         hs, ends = module(packed, start)
         hs, _ = pad_packed_sequence(hs, total_length=T)
-    ends = list(ends) if mode == "LSTM" else [ends]
+    ends = list(ends) if kind == "lstm" else [ends]
     error = (hs * d_hs).sum()
     for end, d_end in zip(ends, d_ends, strict=True):
         error = error + (end * d_end).sum()
@@ -122,7 +135,7 @@ def flat(state, parts):
     return [np.stack([np.asarray(a) for a in leaves[k::parts]]) for k in range(parts)]
 
 
-def run_ours(layer, params, mode, layers, sides, inputs, lengths) -> Run:
+def run_ours(layer, params, name, layers, sides, inputs, lengths) -> Run:
     xs, state, d_hs, d_ends = inputs
     start = nested(state, layer, params, layers, sides)
     pulls = d_hs, nested(d_ends, layer, params, layers, sides)
@@ -137,20 +150,20 @@ def run_ours(layer, params, mode, layers, sides, inputs, lengths) -> Run:
     params = jax.tree.map(jnp.asarray, params)
     (hs, ends), (d_params, d_xs, d_start) = run(params, xs, start)
     parts = len(state)
-    grads = to_torch(d_params, mode)
+    grads = to_torch(d_params, words(name)[0])
     return Run(
         np.asarray(hs), flat(ends, parts), grads, np.asarray(d_xs), flat(d_start, parts)
     )
 
 
-def compare(mode, layers, sides, bias, dtype, proj=0, edit=lambda p: p, edges=True):
+def compare(name, layers, sides, bias, dtype, proj=0, edit=lambda p: p, edges=True):
     """Largest relative error of every array, ours against torch's."""
-    state_dict = dict_of(mode, layers, sides, bias, dtype, proj)
-    layer, params = from_torch(state_dict, mode)
+    state_dict = dict_of(name, layers, sides, bias, dtype, proj)
+    layer, params = read(state_dict, name)
     sizes = proj or H, H
-    inputs = draws(layers, sides, 2 if mode == "LSTM" else 1, dtype, sizes)
+    inputs = draws(layers, sides, 2 if name == "lstm" else 1, dtype, sizes)
     lengths = np.array(LENGTHS) if edges else None
-    shared = mode, layers, sides
+    shared = name, layers, sides
     theirs = run_torch(state_dict, *shared, bias, proj, inputs, lengths)
     ours = run_ours(layer, edit(params), *shared, inputs, lengths)
     return relative_errors(ours, theirs)
@@ -161,24 +174,24 @@ def torch():
     return pytest.importorskip("torch")
 
 
-@pytest.mark.parametrize("mode, layers, sides, bias", CASES)
+@pytest.mark.parametrize("name, layers, sides, bias", CASES)
 def test_outputs_and_gradients_are_those_of_torch(
-    torch, compile_fast, x64, mode, layers, sides, bias
+    torch, compile_fast, x64, name, layers, sides, bias
 ):
-    errors = compare(mode, layers, sides, bias, np.float64)
+    errors = compare(name, layers, sides, bias, np.float64)
     assert max(errors.values()) < TOLERANCE[np.float64], errors
 
 
-@pytest.mark.parametrize("mode", CELLS)
-def test_in_float32(torch, compile_fast, mode):
-    errors = compare(mode, 1, 2, True, np.float32, edges=mode != "LSTM")
+@pytest.mark.parametrize("name", CELLS)
+def test_in_float32(torch, compile_fast, name):
+    errors = compare(name, 1, 2, True, np.float32, edges=name != "lstm")
     assert max(errors.values()) < TOLERANCE[np.float32], errors
 
 
 @pytest.mark.parametrize("layers, sides, bias", [(1, 1, True), (2, 2, False)])
 def test_a_projection(torch, compile_fast, x64, layers, sides, bias):
     has_projection()
-    errors = compare("LSTM", layers, sides, bias, np.float64, proj=3)
+    errors = compare("lstm", layers, sides, bias, np.float64, proj=3)
     assert max(errors.values()) < TOLERANCE[np.float64], errors
 
 
@@ -197,9 +210,9 @@ def swap_gates(params):
     return jax.tree.map(swapped, params)
 
 
-@pytest.mark.parametrize("mode", ["LSTM", "GRU"])
-def test_control_two_gates_swapped_are_found(torch, compile_fast, x64, mode):
-    errors = compare(mode, 1, 1, True, np.float64, edit=swap_gates)
+@pytest.mark.parametrize("name", ["lstm", "gru"])
+def test_control_two_gates_swapped_are_found(torch, compile_fast, x64, name):
+    errors = compare(name, 1, 1, True, np.float64, edit=swap_gates)
     assert errors["hs"] > 1e-2 and errors["xs"] > 1e-2
 
 
@@ -207,7 +220,7 @@ def test_control_directions_swapped_are_found(torch, compile_fast, x64):
     def edit(params):
         return Directions(params.backward, params.forward)
 
-    errors = compare("GRU", 1, 2, True, np.float64, edit=edit)
+    errors = compare("gru", 1, 2, True, np.float64, edit=edit)
     assert errors["hs"] > 1e-2
 
 
@@ -215,66 +228,69 @@ def test_control_the_two_biases_of_a_gru_swapped_are_found(torch, compile_fast, 
     def edit(params):
         return params._replace(b=params.b_s, b_s=params.b)
 
-    assert compare("GRU", 1, 1, True, np.float64, edit=edit)["hs"] > 1e-3
+    assert compare("gru", 1, 1, True, np.float64, edit=edit)["hs"] > 1e-3
 
 
 def test_a_modules_own_state_dict_is_read_and_copied(torch):
     module = torch.nn.GRU(D, H, num_layers=2, bidirectional=True)
-    _, params = from_torch(module.state_dict(), "GRU")
+    _, params = from_torch(module.state_dict(), "gru")
     given = {name: a.numpy().copy() for name, a in module.state_dict().items()}
-    back = to_torch(params, "GRU")
+    back = to_torch(params, "gru")
     assert list(back) == list(given)  # in torch's own order
     assert_equal(back, given)
     with torch.no_grad():
         for parameter in module.parameters():
             parameter.zero_()
-    assert_equal(to_torch(params, "GRU"), given)
+    assert_equal(to_torch(params, "gru"), given)
     module.load_state_dict({name: torch.from_numpy(a) for name, a in back.items()})
     half = module.to(torch.bfloat16).state_dict()
     with pytest.raises(TypeError, match=r"expected float16.* got torch.bfloat16"):
-        from_torch(half, "GRU")
+        from_torch(half, "gru")
 
 
 # Round trips ----------------------------------------------------------------------
 
 
 @given(
-    mode=st.sampled_from(sorted(GATES)),
+    name=st.sampled_from(sorted(GATES)),
     layers=st.integers(1, 3),
     sides=st.integers(1, 2),
     bias=st.booleans(),
     dtype=st.sampled_from([np.float16, np.float32, np.float64]),
     seed=st.integers(0, 9),
 )
-def test_there_and_back_is_exact(mode, layers, sides, bias, dtype, seed):
-    state_dict = dict_of(mode, layers, sides, bias, dtype, seed=seed)
-    layer, params = from_torch(state_dict, mode)
-    assert_equal(to_torch(params, mode), state_dict)
-    again, twice = from_torch(to_torch(params, mode), mode)
+def test_there_and_back_is_exact(name, layers, sides, bias, dtype, seed):
+    state_dict = dict_of(name, layers, sides, bias, dtype, seed=seed)
+    kind, _ = words(name)
+    layer, params = read(state_dict, name)
+    assert_equal(to_torch(params, kind), state_dict)
+    again, twice = read(to_torch(params, kind), name)
     assert again is layer  # one static value for jit
     assert_equal(twice, params)
 
 
 def test_a_projection_there_and_back_is_exact():
     has_projection()
-    state_dict = dict_of("LSTM", 2, 2, proj=3)
+    state_dict = dict_of("lstm", 2, 2, proj=3)
     _, params = from_torch(state_dict)
     assert_equal(to_torch(params), state_dict)
 
 
 def test_what_the_keys_say():
     one, both = lstm(), bidirectional(lstm())
-    assert from_torch(dict_of("LSTM"))[0] is one
-    assert from_torch(dict_of("LSTM", sides=2))[0] is both
-    assert from_torch(dict_of("LSTM", layers=2))[0] is stack(one, one)
-    assert from_torch(dict_of("LSTM", layers=2, sides=2))[0] is stack(both, both)
-    assert from_torch(dict_of("RNN_TANH"), "RNN")[0] is elman()
-    params = from_torch(dict_of("LSTM", bias=False))[1]
+    assert from_torch(dict_of("lstm"))[0] is one
+    assert from_torch(dict_of("lstm", sides=2))[0] is both
+    assert from_torch(dict_of("lstm", layers=2))[0] is stack(one, one)
+    assert from_torch(dict_of("lstm", layers=2, sides=2))[0] is stack(both, both)
+    assert from_torch(dict_of("elman"), "elman")[0] is elman()
+    rectified = from_torch(dict_of("elman"), "elman", activation="relu")[0]
+    assert rectified is elman("relu")
+    params = from_torch(dict_of("lstm", bias=False))[1]
     assert params.b is None and params.b_s is None
 
 
 def test_a_missing_bias_becomes_zeros():
-    params = from_torch(dict_of("LSTM"))[1]
+    params = from_torch(dict_of("lstm"))[1]
     found = to_torch(params._replace(b_s=None))
     assert_equal(found["bias_hh_l0"], np.zeros(4 * H))
     assert_equal(found["bias_ih_l0"], params.b)
@@ -284,89 +300,101 @@ def test_a_missing_bias_becomes_zeros():
 
 def test_drawn_parameters_go_to_torch(key):
     params = bidirectional(gru()).init(key, D, H)
-    assert_alike(from_torch(to_torch(params, "GRU"), "GRU")[1], params, 0)
+    assert_alike(from_torch(to_torch(params, "gru"), "gru")[1], params, 0)
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_a_conversion_can_be_traced_and_differentiated(name, x64):
+    state_dict = jax.tree.map(jnp.asarray, dict_of(name, 2, 2))
+
+    def error(state_dict):
+        leaves = jax.tree.leaves(read(state_dict, name)[1])
+        return sum(jnp.sin(a).sum() for a in leaves)
+
+    wanted = jax.tree.map(jnp.cos, state_dict)
+    assert_alike(jax.jit(jax.grad(error))(state_dict), wanted, 1e-12)
 
 
 # Wrong calls ----------------------------------------------------------------------
 
 
 def without(key):
-    return {k: v for k, v in dict_of("LSTM", 2, 2).items() if k != key}
+    return {k: v for k, v in dict_of("lstm", 2, 2).items() if k != key}
 
 
 def with_entry(key, value, **options):
-    return dict_of("LSTM", **options) | {key: value}
+    return dict_of("lstm", **options) | {key: value}
 
 
 @pytest.mark.parametrize(
-    "given, mode, error, match",
+    "given, kind, error, match",
     [
-        (dict_of("LSTM"), "lstm", ValueError, r"mode: expected one of .* got 'lstm'"),
-        ([1], "LSTM", TypeError, r"state_dict: expected a mapping.* got list"),
-        ({}, "LSTM", ValueError, r"state_dict: expected the keys \['weight_ih_l0'"),
-        (without("bias_hh_l1"), "LSTM", ValueError, r"\['bias_hh_l1'\].* missing"),
-        (without("weight_ih_l0"), "LSTM", ValueError, r"\['weight_ih_l0'\]"),
+        (dict_of("lstm"), "LSTM", ValueError, r"kind: expected one of .* got 'LSTM'"),
+        ([1], "lstm", TypeError, r"state_dict: expected a mapping.* got list"),
+        ({}, "lstm", ValueError, r"state_dict: expected the keys \['weight_ih_l0'"),
+        (without("bias_hh_l1"), "lstm", ValueError, r"missing \['bias_hh_l1'\]"),
+        (without("weight_ih_l0"), "lstm", ValueError, r"missing \['weight_ih_l0'\]"),
         (
             without("weight_hh_l1_reverse"),
-            "LSTM",
+            "lstm",
             ValueError,
-            r"\['weight_hh_l1_reverse'\]",
+            r"missing \['weight_hh_l1_reverse'\]",
         ),
         (
             with_entry("rnn.bias", np.ones(2)),
-            "LSTM",
+            "lstm",
             ValueError,
-            r"got also \['rnn.bias'\]",
+            r"unknown \['rnn.bias'\]",
         ),
         (
             with_entry("bias_hh_l0", np.ones(3)),
-            "LSTM",
+            "lstm",
             ValueError,
             r"bias_hh_l0 .*: expected shape \[16\], got \[3\]",
         ),
-        (dict_of("LSTM"), "GRU", ValueError, r"weight_ih_l0 .*'GRU'.*\[12, any\]"),
-        (dict_of("GRU"), "LSTM", ValueError, r"weight_ih_l0 .*'LSTM'.*\[16, any\]"),
+        (dict_of("lstm"), "gru", ValueError, r"weight_ih_l0 .*'gru'.*\[12, any\]"),
+        (dict_of("gru"), "lstm", ValueError, r"weight_ih_l0 .*'lstm'.*\[16, any\]"),
         (
             with_entry("weight_ih_l1", np.ones((16, 3)), layers=2),
-            "LSTM",
+            "lstm",
             ValueError,
             r"weight_ih_l1 .*: expected shape \[16, 4\], got \[16, 3\]",
         ),
         (
             with_entry("weight_hh_l0", np.ones(16)),
-            "LSTM",
+            "lstm",
             ValueError,
             r"weight_hh_l0: expected shape \[any, any\], got \[16\]",
         ),
         (
             with_entry("weight_hr_l0", np.ones((2, H))),
-            "GRU",
+            "gru",
             ValueError,
-            r"weight_hr_l0: expected only with mode='LSTM', got 'GRU'",
+            r"weight_hr_l0: expected only with kind='lstm', got 'gru'",
         ),
         (
             with_entry("bias_hh_l0", np.ones(16, np.float32)),
-            "LSTM",
+            "lstm",
             TypeError,
             r"bias_hh_l0: expected float64 as weight_ih_l0, got float32",
         ),
         (
             with_entry("bias_hh_l0", np.ones(16, np.int32)),
-            "LSTM",
+            "lstm",
             TypeError,
             r"bias_hh_l0: expected a floating dtype, got int32",
         ),
         (
             with_entry("bias_hh_l0", [0.0] * 16),
-            "LSTM",
+            "lstm",
             TypeError,
-            r"bias_hh_l0: expected an array, got list",
+            r"bias_hh_l0\[0\]: expected a NumPy or JAX array, got float",
         ),
     ],
 )
-def test_wrong_state_dicts_are_refused(given, mode, error, match):
+def test_wrong_state_dicts_are_refused(given, kind, error, match):
     with pytest.raises(error, match=match):
-        from_torch(given, mode)
+        from_torch(given, kind)
 
 
 def drawn(cell):
@@ -375,23 +403,33 @@ def drawn(cell):
 
 def test_wrong_parameters_are_refused():
     plain = drawn(lstm())
-    for wrong, mode, error, match in [
-        (plain, "elman", ValueError, r"mode: expected one of"),
-        (3, "LSTM", TypeError, r"params: expected Params.* got int"),
-        ((), "LSTM", TypeError, r"params: expected Params.* got tuple"),
+    for wrong, kind, error, match in [
+        (plain, "LSTM", ValueError, r"kind: expected one of"),
+        (3, "lstm", TypeError, r"params: expected Params.* got int"),
+        ((), "lstm", TypeError, r"params: expected Params.* got tuple"),
         (
             (plain, 3),
-            "LSTM",
+            "lstm",
             TypeError,
             r"params\[1\]: expected jaxrnn.Params, got int",
         ),
-        ((plain, Directions(plain, plain)), "LSTM", ValueError, r"params\[1\]: expect"),
-        (plain, "GRU", ValueError, r"params.w_x: expected shape \[D, 3·H\]"),
-        (drawn(elman()), "LSTM", ValueError, r"params.w_s .*\[1, 4\], got \[4, 4\]"),
-        (plain._replace(own=[1.0]), "LSTM", ValueError, r"params.own: expected no "),
-        (plain._replace(b=plain.b[:3]), "LSTM", ValueError, r"params.b: .*\[16\]"),
-        (Directions(plain, None), "LSTM", TypeError, r"params.backward: expected"),
-        (Params(plain.w_x, None), "LSTM", TypeError, r"params.w_s: expected an array"),
+        ((plain, Directions(plain, plain)), "lstm", ValueError, r"params\[1\]: expect"),
+        (plain, "gru", ValueError, r"params.w_s .*\[any, 12\], got \[4, 16\]"),
+        (drawn(elman()), "lstm", ValueError, r"params.w_s .*\[any, 16\], got \[4, 4\]"),
+        (
+            plain._replace(own=[1.0]),
+            "lstm",
+            ValueError,
+            r"params.own: .* got list",
+        ),
+        (plain._replace(b=plain.b[:3]), "lstm", ValueError, r"params.b .*\[16\]"),
+        (Directions(plain, None), "lstm", TypeError, r"params.backward: expected"),
+        (
+            Params(plain.w_x, None),
+            "lstm",
+            TypeError,
+            r"params.w_s: expected an array",
+        ),
     ]:
         with pytest.raises(error, match=match):
-            to_torch(wrong, mode)
+            to_torch(wrong, kind)

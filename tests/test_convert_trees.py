@@ -22,7 +22,7 @@ SIDES = {
     ),
 }
 KINDS = {
-    "keras": {"simple_rnn": 1, "lstm": 4, "gru": 3},
+    "keras": {"elman": 1, "lstm": 4, "gru": 3},
     "flax": {"elman": 1, "lstm": 4, "gru": 3},
     "nnx": {"elman": 1, "lstm": 4, "optimized_lstm": 4, "gru": 3},
     "haiku": {"elman": 1, "lstm": 4},
@@ -106,9 +106,9 @@ def test_a_conversion_can_be_traced_and_differentiated(library, kind):
 
 def test_which_cell_comes():
     w = random_params(1, 2, 3)
-    weights = convert.to_keras(w, "simple_rnn")
-    assert convert.from_keras(weights, "simple_rnn")[0] is elman()
-    relu = convert.from_keras(weights, "simple_rnn", activation="relu")[0]
+    weights = convert.to_keras(w, "elman")
+    assert convert.from_keras(weights, "elman")[0] is elman()
+    relu = convert.from_keras(weights, "elman", activation="relu")[0]
     assert relu is elman("relu")
     assert convert.from_haiku(convert.to_haiku(w, "elman"), "elman")[0] is elman("relu")
     assert (

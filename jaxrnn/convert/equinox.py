@@ -9,21 +9,28 @@ The gates' order and the sense of z are the library's own; the matrices are tran
 from typing import Any
 
 from jaxrnn.cell import Cell, Params
-from jaxrnn.convert.blocks import (
+from jaxrnn.convert._arrays import check_choice
+from jaxrnn.convert._blocks import (
     GATES,
-    bias_and_n,
+    Block,
     cell_of,
-    check_export,
-    check_kind,
-    check_leaves,
-    check_shape,
-    concatenate,
-    one_bias,
-    units_of,
-    zeros,
+    gather,
+    has_bias,
+    read_params,
+    scatter,
+    with_bias_of_n,
+    with_one_bias,
 )
 
 _KINDS = ("lstm", "gru")
+
+
+def _layout(kind: str, bias: bool) -> dict[str, Block]:
+    gates = GATES[kind]
+    layout = {"weight_ih": Block("w_x", gates, transposed=True)}
+    layout |= {"weight_hh": Block("w_s", gates, transposed=True)}
+    layout |= {"bias": Block("b", gates)} if bias else {}
+    return layout | ({"bias_n": Block("b_s", "n")} if bias and kind == "gru" else {})
 
 
 def from_equinox(
@@ -36,53 +43,28 @@ def from_equinox(
         kind: "lstm" or "gru".
     Raises:  ValueError or TypeError for other shapes or dtypes, or one bias of two.
     """
-    check_kind(kind, _KINDS)
-    given = {"weight_ih": weight_ih, "weight_hh": weight_hh}
-    given |= {"bias": bias, "bias_n": bias_n}
-    _check(given, kind)
-    b_s = None
-    if bias_n is not None:
-        b_s = concatenate([zeros(bias_n, 2 * bias_n.shape[0]), bias_n])
-    return cell_of(kind), Params(weight_ih.T, weight_hh.T, bias, b_s)
-
-
-def _check(given: dict[str, Any], kind: str) -> None:
-    for name in ("weight_ih", "weight_hh"):
-        if given[name] is None:
-            raise TypeError(f"{name}: expected a NumPy or JAX array, got None")
-    check_leaves("fields", given)
-    gates = len(GATES[kind])
-    if len(given["weight_hh"].shape) != 2:
-        check_shape("weight_hh", given["weight_hh"], (None, None))
-    units = units_of("weight_hh (transposed)", given["weight_hh"].T, gates)
-    check_shape("weight_ih", given["weight_ih"], (gates * units, None))
-    bias, bias_n = given["bias"], given["bias_n"]
+    check_choice("kind", kind, _KINDS)
     if kind == "lstm" and bias_n is not None:
         raise ValueError("bias_n: expected None for kind='lstm', got an array")
     if kind == "gru" and (bias is None) != (bias_n is None):
         missing = "bias" if bias is None else "bias_n"
         raise ValueError(f"{missing}: expected both biases or neither, got None")
-    if bias is not None:
-        check_shape("bias", bias, (gates * units,))
-    if bias_n is not None:
-        check_shape("bias_n", bias_n, (units,))
+    fields = {"weight_ih": weight_ih, "weight_hh": weight_hh}
+    fields |= {"bias": bias, "bias_n": bias_n}
+    return cell_of(kind), gather(fields, _layout(kind, bias is not None), kind)
 
 
 def to_equinox(params: Params, kind: str) -> dict[str, Any]:
-    """The fields of an Equinox cell from a cell's parameters.
+    """The fields of an Equinox cell: `from_equinox(**fields, kind=kind)` inverted.
 
-    The inverse of `from_equinox(**fields, kind=kind)`.
     Biases are None if there is none, for `use_bias=False`. b + b_s is the one bias of
     an LSTM and of a GRU's gates r and z, whose gate n has both.
 
     Raises:  ValueError or TypeError for parameters of another kind of cell.
     """
-    check_kind(kind, _KINDS)
-    units = check_export(params, kind)
-    fields = {"weight_ih": params.w_x.T, "weight_hh": params.w_s.T}
-    if kind == "lstm":
-        return {**fields, "bias": one_bias(params)}
-    bias, bias_n = bias_and_n(params)
-    if bias is not None and bias_n is None:
-        bias_n = zeros(bias, units)
-    return {**fields, "bias": bias, "bias_n": bias_n}
+    check_choice("kind", kind, _KINDS)
+    params = read_params("params", params, kind)
+    bias = has_bias(params)
+    params = with_bias_of_n(params) if kind == "gru" else with_one_bias(params)
+    none = dict.fromkeys(_layout(kind, True))
+    return none | scatter(params, _layout(kind, bias), kind)

@@ -13,24 +13,34 @@ from collections.abc import Mapping
 from typing import Any
 
 from jaxrnn.cell import Cell, Params
-from jaxrnn.convert.blocks import (
-    GATES,
-    cell_of,
-    check_export,
-    check_kind,
-    check_leaves,
+from jaxrnn.cells import elman, gru, lstm
+from jaxrnn.convert._arrays import (
+    check_choice,
+    check_keys,
     check_shape,
+    check_type,
+    read,
+)
+from jaxrnn.convert._blocks import (
+    GATES,
+    Block,
+    both_biases,
     concatenate,
-    entries,
-    one_bias,
-    own_of,
+    gather,
+    part_candidate,
+    read_params,
     regroup,
+    scatter,
     split,
-    units_of,
-    zeros,
+    with_one_bias,
 )
 
-_CORES = {"elman": "vanilla_rnn", "lstm": "lstm", "gru": "gru"}
+# Of each kind: the core's name, and its modules after it
+_CORES = {
+    "elman": ("vanilla_rnn", ("/linear", "/linear_1")),
+    "lstm": ("lstm", ("/linear",)),
+    "gru": ("gru", ("",)),
+}
 
 
 def from_haiku(params: Mapping[str, Any], kind: str = "lstm") -> tuple[Cell, Params]:
@@ -44,58 +54,47 @@ def from_haiku(params: Mapping[str, Any], kind: str = "lstm") -> tuple[Cell, Par
         kind: "lstm", "gru" or "elman" (VanillaRNN, whose activation is relu).
     Raises:  ValueError or TypeError for other keys, shapes or dtypes.
     """
-    check_kind(kind, list(_CORES))
-    modules = _modules(params, kind)
-    check_leaves("params", params)
+    check_choice("kind", kind, list(_CORES))
+    names = _module_names(params, kind)
     if kind == "lstm":
-        return cell_of(kind), _from_lstm(*modules)
+        return lstm(), _from_lstm(params, *names)
     if kind == "gru":
-        return cell_of(kind, reset_after=False), _from_gru(*modules)
-    return cell_of(kind, "relu"), _from_vanilla(*modules)
+        found = gather({"params": params}, {"params": _gru_layout(*names)}, kind)
+        return gru(reset_after=False), part_candidate(_negate_z(found))
+    biases = [isinstance(params[n], Mapping) and "b" in params[n] for n in names]
+    layout = _vanilla_layout(names, *biases)
+    return elman("relu"), gather({"params": params}, {"params": layout}, kind)
 
 
-def _modules(params, kind) -> list[tuple[str, Any]]:
-    """(label, entries) of each module of the core, in the order of its calls."""
-    keys = {"lstm": ("w", "b"), "gru": ("w_i", "w_h", "b"), "elman": ("w",)}[kind]
-    count = 2 if kind == "elman" else 1
-    if not isinstance(params, Mapping):
-        raise TypeError(
-            "params: expected a dict of modules such as "
-            f"{list(_named(kind))}, got {type(params).__name__}"
-        )
-    found = sorted(params)  # "…/linear" is before "…/linear_1"
-    lasts = [name.rsplit("/", 1)[-1] for name in found]
-    wanted = ["linear", "linear_1"] if kind == "elman" else ["linear"]
-    if len(found) != count or (kind != "gru" and lasts != wanted):
+def _module_names(params: Any, kind: str) -> list[str]:
+    """In the order of the core's calls."""
+    core, ends = _CORES[kind]
+    usual = [core + end for end in ends]
+    check_type("params", params, Mapping, f"a dict of modules such as {usual}")
+    names = sorted(params)  # "…/linear" is before "…/linear_1"
+    lasts = ["/" + name.rsplit("/", 1)[-1] for name in names]
+    if len(names) != len(ends) or (kind != "gru" and lasts != list(ends)):
         raise ValueError(
-            f"params: expected the modules {list(_named(kind))}, whatever is before "
-            f"the last '/', got {found}"
+            f"params: expected the modules {usual}, whatever is before the last '/', "
+            f"got {names}"
         )
-    optional = ("b",) if kind == "elman" else ()
-    labels = [f"params[{name!r}]" for name in found]
-    return [
-        (label, entries(label, params[name], keys, optional))
-        for label, name in zip(labels, found, strict=True)
-    ]
+    return names
 
 
-def _named(kind: str, name: str | None = None) -> tuple[str, ...]:
-    core = name or _CORES[kind]
-    ends = {"lstm": ("/linear",), "gru": ("",), "elman": ("/linear", "/linear_1")}
-    return tuple(core + end for end in ends[kind])
-
-
-def _from_lstm(module) -> Params:
-    label, tree = module
-    w, b = tree["w"], tree["b"]
-    if len(w.shape) != 2 or w.shape[1] % 4 or not 0 < w.shape[1] < 4 * w.shape[0]:
+def _from_lstm(params: Mapping[str, Any], name: str) -> Params:
+    label = f"params[{name!r}]"
+    check_keys(label, params[name], ["w", "b"])
+    arrays: Any = read({label: params[name]})
+    w, b = arrays.get(f"{label}['w']"), arrays.get(f"{label}['b']")
+    check_shape(f"{label}['w']", w, (None, None))
+    if w.shape[1] % 4 or w.shape[1] >= 4 * w.shape[0]:
         raise ValueError(
             f"{label}['w']: expected shape [D + H, 4·H], got {list(w.shape)}"
         )
-    check_shape(f"{label}['b']", b, (w.shape[1],))
-    w, units = regroup(w, "igfo", GATES["lstm"]), w.shape[1] // 4
-    b = _forget_plus(regroup(b, "igfo", GATES["lstm"]), 1)
-    return Params(w[:-units], w[-units:], b)
+    check_shape(f"{label}['b']", b, w.shape[1:])
+    w, b = (regroup(a, "igfo", GATES["lstm"]) for a in (w, b))
+    units = w.shape[1] // 4
+    return Params(w[:-units], w[-units:], _forget_plus(b, 1))
 
 
 def _forget_plus(b: Any, number: int) -> Any:
@@ -103,29 +102,26 @@ def _forget_plus(b: Any, number: int) -> Any:
     return concatenate([i, f + number, g, o])
 
 
-def _from_gru(module) -> Params:
-    label, tree = module
-    w_i, w_h, b = tree["w_i"], tree["w_h"], tree["b"]
-    units = units_of(f"{label}['w_h']", w_h, 3)
-    check_shape(f"{label}['w_i']", w_i, (None, 3 * units))
-    check_shape(f"{label}['b']", b, (3 * units,))
+def _gru_layout(name: str) -> dict[str, Any]:
+    blocks = Block("w_x", "zrn"), Block("w_s", "zrn"), Block("b", "zrn")
+    return {name: dict(zip(("w_i", "w_h", "b"), blocks, strict=True))}
 
-    def rzn(a):
-        z, r, n = split(a, 3)
+
+def _negate_z(params: Params) -> Params:
+    def negated(a):
+        r, z, n = split(a, 3)
         return concatenate([r, -z, n])
 
-    w_h, own = rzn(w_h), own_of(w_h[:, 2 * units :])
-    return Params(rzn(w_i), w_h[:, : 2 * units], rzn(b), None, own)
+    w_x, w_s, b = map(negated, (params.w_x, params.w_s, params.b))
+    return Params(w_x, w_s, b)
 
 
-def _from_vanilla(on_x, on_h) -> Params:
-    (x_label, on_x), (h_label, on_h) = on_x, on_h
-    units = units_of(f"{h_label}['w']", on_h["w"], 1)
-    check_shape(f"{x_label}['w']", on_x["w"], (None, units))
-    for label, tree in ((x_label, on_x), (h_label, on_h)):
-        if "b" in tree:
-            check_shape(f"{label}['b']", tree["b"], (units,))
-    return Params(on_x["w"], on_h["w"], on_x.get("b"), on_h.get("b"))
+def _vanilla_layout(names: list[str], b: bool, b_s: bool) -> dict[str, Any]:
+    on_x, on_h = names
+    return {
+        on_x: {"w": Block("w_x", "h")} | ({"b": Block("b", "h")} if b else {}),
+        on_h: {"w": Block("w_s", "h")} | ({"b": Block("b_s", "h")} if b_s else {}),
+    }
 
 
 def to_haiku(
@@ -142,23 +138,16 @@ def to_haiku(
         name: the core's module name in full; Haiku's own by default, such as "lstm".
     Raises:  ValueError or TypeError for parameters of another kind of cell.
     """
-    check_kind(kind, list(_CORES))
-    check_export(params, kind, reset_after=kind != "gru")
-    names = _named(kind, name)
-    w_x, w_s, width = params.w_x, params.w_s, params.w_x.shape[1]
+    check_choice("kind", kind, list(_CORES))
+    params = read_params("params", params, kind, reset_after=kind != "gru")
+    core, ends = _CORES[kind]
+    names = [(name or core) + end for end in ends]
     if kind == "elman":
-        b = zeros(w_x, width) if params.b is None else params.b
-        on_h = {"w": w_s} if params.b_s is None else {"w": w_s, "b": params.b_s}
-        return dict(zip(names, ({"w": w_x, "b": b}, on_h), strict=True))
-    b = one_bias(params)
-    b = zeros(w_x, width) if b is None else b
-    if kind == "lstm":
-        w = regroup(concatenate([w_x, w_s], axis=0), GATES["lstm"], "igfo")
-        return {names[0]: {"w": w, "b": regroup(_forget_plus(b, -1), "ifgo", "igfo")}}
-
-    def zra(a):
-        r, z, n = split(a, 3)
-        return concatenate([-z, r, n])
-
-    w_h = zra(concatenate([w_s, params.own.w_n]))
-    return {names[0]: {"w_i": zra(w_x), "w_h": w_h, "b": zra(b)}}
+        layout = _vanilla_layout(names, True, params.b_s is not None)
+        return scatter(params._replace(b=both_biases(params)[0]), layout, kind)
+    params = with_one_bias(params)
+    if kind == "gru":
+        return scatter(_negate_z(params), _gru_layout(*names), kind)
+    w, b = concatenate([params.w_x, params.w_s], axis=0), _forget_plus(params.b, -1)
+    w, b = (regroup(a, GATES["lstm"], "igfo") for a in (w, b))
+    return {names[0]: {"w": w, "b": b}}

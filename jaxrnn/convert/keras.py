@@ -7,28 +7,28 @@ Gates: i, f, c, o, which are i, f, g, o here; z, r, h, which are z, r, n here. K
 h' = z ⊙ h + (1-z) ⊙ n: z is in the same sense.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jaxrnn.layers as layers
 from jaxrnn.cell import Cell, Params
-from jaxrnn.convert.blocks import (
+from jaxrnn.convert._arrays import check_choice, check_shape, check_type, read
+from jaxrnn.convert._blocks import (
     GATES,
+    Block,
+    both_biases,
     cell_of,
-    check_export,
-    check_kind,
-    check_leaves,
-    check_shape,
     concatenate,
-    one_bias,
-    own_of,
+    gather,
+    has_bias,
+    part_candidate,
+    read_params,
     regroup,
-    units_of,
-    zeros,
+    sides,
+    with_one_bias,
 )
 from jaxrnn.layer import Layer
 
-_KINDS = {"simple_rnn": "elman", "lstm": "lstm", "gru": "gru"}
 _ORDER = {"elman": "h", "lstm": "ifgo", "gru": "zrn"}
 
 
@@ -44,8 +44,8 @@ def from_keras(
 
     Args:
         weights: arrays in the order of `layer.get_weights()`.
-        kind: "simple_rnn", "lstm" or "gru".
-        activation: of a "simple_rnn", as `elman` takes it; tanh by default.
+        kind: "lstm", "gru" or "elman" (SimpleRNN).
+        activation: of an "elman", as `elman` takes it; tanh by default.
         reset_after: the Keras GRU's own option.
         bidirectional: the weights are a `keras.layers.Bidirectional`'s, both of whose
             layers are of this kind.
@@ -53,53 +53,40 @@ def from_keras(
     Raises:  ValueError or TypeError for another number, shape or dtype of arrays, an
              unknown kind or an option that the kind does not have.
     """
-    check_kind(kind, list(_KINDS))
-    if not isinstance(weights, list | tuple):
-        raise TypeError(
-            "weights: expected a list of arrays as layer.get_weights() gives it, "
-            f"got {type(weights).__name__}"
-        )
+    check_choice("kind", kind, list(GATES))
+    check_type("weights", weights, list | tuple, "a list of arrays")
     if kind != "gru" and not reset_after:
         raise ValueError(f"reset_after: expected True for kind={kind!r}, got False")
-    check_leaves("weights", weights)
-    cell = cell_of(_KINDS[kind], activation, reset_after=reset_after)
-    counts = (4, 6) if bidirectional else (2, 3)
-    if len(weights) not in counts:
+    cell = cell_of(kind, activation, reset_after=reset_after)
+    few, many = (4, 6) if bidirectional else (2, 3)
+    if len(weights) not in (few, many):
         raise ValueError(
-            f"weights: expected {counts[1]} arrays, or {counts[0]} without a bias, "
+            f"weights: expected {many} arrays, or {few} without a bias, "
             f"for kind={kind!r} and bidirectional={bidirectional}, got {len(weights)}"
         )
+    arrays = list(read({"weights": weights}).items())
+    each = len(arrays) // (1 + bidirectional)
+    first = _params(dict(arrays[:each]), kind, reset_after)
     if not bidirectional:
-        return cell, _params(weights, 0, _KINDS[kind], reset_after)
-    half = len(weights) // 2
-    both = layers.Directions(
-        _params(weights[:half], 0, _KINDS[kind], reset_after),
-        _params(weights[half:], half, _KINDS[kind], reset_after),
-    )
-    return layers.bidirectional(cell), both
+        return cell, first
+    second = _params(dict(arrays[each:]), kind, reset_after)
+    return layers.bidirectional(cell), layers.Directions(first, second)
 
 
-def _params(weights, first, kind, reset_after) -> Params:
-    """Of one direction, whose weights begin at place `first` of all."""
-    gates, here, there = len(GATES[kind]), _ORDER[kind], GATES[kind]
-    kernel, recurrent, *bias = weights
-    units = units_of(f"weights[{first + 1}]", recurrent, gates)
-    wide = gates * units
-    check_shape(f"weights[{first}]", kernel, (None, wide))
+def _params(arrays: Mapping[str, Any], kind: str, reset_after: bool) -> Params:
+    """One direction's."""
+    order = _ORDER[kind]
+    kernel, recurrent, *bias = arrays
+    blocks = {kernel: Block("w_x", order), recurrent: Block("w_s", order)}
+    params = gather(arrays, blocks, kind)
     two = kind == "gru" and reset_after
-    if bias:
-        shape = (2, wide) if two else (wide,)
+    for name in bias:
+        wide = params.w_x.shape[1:]
         said = f" (reset_after={reset_after})" if kind == "gru" else ""
-        check_shape(f"weights[{first + 2}]{said}", bias[0], shape)
-    w_x = regroup(kernel, here, there)
-    w_s = regroup(recurrent, here, there)
-    b = regroup(bias[0], here, there) if bias else None
-    if two:
-        return Params(w_x, w_s, *((None, None) if b is None else (b[0], b[1])))
-    if kind == "gru":
-        own = own_of(w_s[:, 2 * units :])
-        return Params(w_x, w_s[:, : 2 * units], b, None, own)
-    return Params(w_x, w_s, b)
+        check_shape(name + said, arrays[name], (2, *wide) if two else wide)
+        b = regroup(arrays[name], order, GATES[kind])
+        params = params._replace(b=b[0], b_s=b[1]) if two else params._replace(b=b)
+    return part_candidate(params) if kind == "gru" and not reset_after else params
 
 
 def to_keras(params: Any, kind: str = "lstm") -> list[Any]:
@@ -107,32 +94,20 @@ def to_keras(params: Any, kind: str = "lstm") -> list[Any]:
 
     For `layer.set_weights`. Where a GRU resets is read off the parameters; Keras's
     layer has to have `reset_after` accordingly, and `use_bias=False` for parameters
-    without any bias. A "simple_rnn" and an "lstm" get b + b_s as their one bias.
+    without any bias. An "elman" and an "lstm" get b + b_s as their one bias.
 
     Args:
         params: `Params`, or `Directions` of them for a `keras.layers.Bidirectional`.
     Raises:  ValueError or TypeError for parameters of another kind of cell.
     """
-    check_kind(kind, list(_KINDS))
-    if isinstance(params, layers.Directions):
-        return [a for part in params for a in to_keras(part, kind)]
-    ours = _KINDS[kind]
-    check_export(params, ours, reset_after=None)
-    there, here = _ORDER[ours], GATES[ours]
-    w_s, before = params.w_s, params.own is not None
-    if before:
-        w_s = concatenate([w_s, params.own.w_n])
-    weights = [regroup(params.w_x, here, there), regroup(w_s, here, there)]
-    bias = _two_biases(params) if ours == "gru" and not before else one_bias(params)
-    return weights if bias is None else [*weights, regroup(bias, here, there)]
-
-
-def _two_biases(params: Params) -> Any:
-    """[2, 3·H], b above b_s; None without either."""
-    b, b_s = params.b, params.b_s
-    some = b if b_s is None else b_s
-    if some is None:
-        return None
-    none = zeros(some, *some.shape)
-    rows = (none if b is None else b), (none if b_s is None else b_s)
-    return concatenate([row[None] for row in rows], axis=0)
+    check_choice("kind", kind, list(GATES))
+    weights = []
+    for name, side in sides("params", params).items():
+        side = read_params(name, side, kind, reset_after=None)
+        found: list[Any] = [side.w_x, side.w_s]
+        if has_bias(side) and kind == "gru" and side.own is None:
+            found.append(concatenate([b[None] for b in both_biases(side)], axis=0))
+        elif has_bias(side):
+            found.append(with_one_bias(side).b)
+        weights += [regroup(a, GATES[kind], _ORDER[kind]) for a in found]
+    return weights

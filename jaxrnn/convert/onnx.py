@@ -6,71 +6,38 @@
 
 z has the library's sense: h_t = (1-z) ⊙ h̃ + z ⊙ h_{t-1}.
 
-`layout` is of X, Y and the states alone, never of the weights. The library is
-time-major: with layout=0, xs = X, and direction d starts from initial_h[d]; with
-layout=1 the caller gives xs = X.swapaxes(0, 1), and initial_h[:, d]. The outputs are
-[T, B, directions·H], forward first, which is Y with its directions beside each other.
+The attribute `layout` is of X, Y and the states alone, never of the weights. The
+library is time-major: with layout=0, xs = X, and direction d starts from initial_h[d];
+with layout=1 the caller gives xs = X.swapaxes(0, 1), and initial_h[:, d]. The outputs
+are [T, B, directions·H], forward first, which is Y with its directions side by side.
 
 Source: ONNX operators RNN, LSTM and GRU, version 22.
 """
 
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from jaxrnn.cell import Cell, Params
-from jaxrnn.cells import elman, gru, lstm
-from jaxrnn.cells._lstm_parts import Parts
-from jaxrnn.cells._parts import Candidate
-from jaxrnn.convert.blocks import check_shape, concatenate, regroup, split
-from jaxrnn.convert.common import (
+from jaxrnn.convert._arrays import check_choice, check_shape, read
+from jaxrnn.convert._blocks import (
+    GATES,
     both_biases,
-    check_choice,
-    read_array,
-    read_arrays,
+    has_bias,
+    own_of,
+    part_candidate,
     read_params,
+    regroup,
+    sides,
+    split,
 )
-from jaxrnn.convert.onnx_gates import (
-    Activation,
-    gru_cell,
-    is_number,
-    lstm_cell,
-    read_activations,
-    rnn_cell,
-)
+from jaxrnn.convert.onnx_gates import is_number, onnx_cell, read_activations
 from jaxrnn.layer import Layer
 from jaxrnn.layers import Directions, backward_only, bidirectional
 
-
-class _Op(NamedTuple):
-    theirs: str  # the gates in ONNX's order, c being our g and h our n
-    ours: str
-    activations: tuple[str, ...]
-
-
-_OPS = {
-    "RNN": _Op("h", "h", ("Tanh",)),
-    "LSTM": _Op("iofg", "ifgo", ("Sigmoid", "Tanh", "Tanh")),
-    "GRU": _Op("zrn", "rzn", ("Sigmoid", "Tanh")),
-}
+_ORDER = {"elman": "h", "lstm": "iofg", "gru": "zrn"}  # ONNX's c is g, its h is n
 _DIRECTIONS = {"forward": 1, "reverse": 1, "bidirectional": 2}
-
-
-class _Options(NamedTuple):
-    op: str
-    peepholes: bool
-    linear_before_reset: int
-    input_forget: int
-    clip: float | None
-
-    @property
-    def before(self) -> bool:
-        """Whether it is a GRU whose reset acts before the product."""
-        return self.op == "GRU" and not self.linear_before_reset
-
-
-# From ONNX ------------------------------------------------------------------------
 
 
 def from_onnx(
@@ -79,7 +46,7 @@ def from_onnx(
     b: Any = None,
     p: Any = None,
     *,
-    op: Literal["RNN", "LSTM", "GRU"],
+    kind: str,
     hidden_size: int,
     direction: str = "forward",
     activations: Sequence[str] | None = None,
@@ -88,7 +55,6 @@ def from_onnx(
     linear_before_reset: int = 0,
     input_forget: int = 0,
     clip: float | None = None,
-    layout: int = 0,
 ) -> tuple[Cell | Layer, Any]:
     """A cell or a layer, and its parameters, from an ONNX operator's.
 
@@ -98,114 +64,88 @@ def from_onnx(
 
     Args:
         w, r, b, p: the operator's inputs W, R, B and P, as arrays; they are copied.
-        op, hidden_size, ...: the operator's name and attributes, with ONNX's defaults;
-            alpha and beta are consumed in order by the activations that take one, and
-            Affine and ScaledTanh have none by default.
+        kind: "elman" (the operator RNN), "lstm" or "gru".
+        hidden_size, ...: the operator's attributes, with ONNX's defaults; alpha and
+            beta are consumed in order by the activations that take one, and Affine
+            and ScaledTanh have none by default.
         clip: of every activation's input, that of the LSTM's last one, c_t, included,
             as the operator says; onnxruntime (1.32) leaves that one as it is.
-        layout: 0 or 1; see the module on how xs and the states are then laid out.
     Returns: a cell for direction="forward", `backward_only` of one for "reverse",
-             `bidirectional` for "bidirectional"; and its params as NumPy arrays.
+             `bidirectional` for "bidirectional"; and its params as NumPy arrays, or as
+             JAX's if they came as such.
     Raises:  ValueError or TypeError for shapes, dtypes or attributes that do not fit.
     """
-    _check_attributes(op, hidden_size, direction, p, linear_before_reset, input_forget)
-    check_choice("layout", layout, (0, 1))
-    if clip is not None and (not is_number(clip) or not clip > 0):
-        raise ValueError(f"clip: expected a positive number or None, got {clip!r}")
-    count, gates = _DIRECTIONS[direction], len(_OPS[op].theirs)
-    given = {"w": w, "r": r, "b": b, "p": p}
-    arrays = read_arrays({k: v for k, v in given.items() if v is not None or k in "wr"})
-    shapes = {
-        "w": (count, gates * hidden_size, None),
-        "r": (count, gates * hidden_size, hidden_size),
-        "b": (count, 2 * gates * hidden_size),
-        "p": (count, 3 * hidden_size),
-    }
-    said = f" (op={op!r}, direction={direction!r}, hidden_size={hidden_size})"
-    for name, value in arrays.items():
-        check_shape(name + said, value, shapes[name])
-
-    options = _Options(
-        op, p is not None, linear_before_reset, input_forget, clip and float(clip)
-    )
-    usual = _OPS[op].activations * count
-    functions = read_activations(usual, activations, activation_alpha, activation_beta)
-    size = len(functions) // count
-    cells = [_cell(options, functions[d * size :][:size]) for d in range(count)]
-    params = [
-        _read(options, {k: v[d] for k, v in arrays.items()}) for d in range(count)
-    ]
-    if direction == "bidirectional":
-        return bidirectional(*cells), Directions(*params)
-    return backward_only(cells[0]) if direction == "reverse" else cells[0], params[0]
-
-
-def _check_attributes(op, hidden_size, direction, p, linear_before_reset, input_forget):
-    check_choice("op", op, tuple(_OPS))
-    check_choice("direction", direction, tuple(_DIRECTIONS))
+    check_choice("kind", kind, list(GATES))
+    check_choice("direction", direction, list(_DIRECTIONS))
     if type(hidden_size) is not int or hidden_size < 1:
         raise ValueError(
             f"hidden_size: expected a positive integer, got {hidden_size!r}"
         )
-    check_choice("linear_before_reset", linear_before_reset, (0, 1))
-    check_choice("input_forget", input_forget, (0, 1))
-    if linear_before_reset and op != "GRU":
-        raise ValueError(f"linear_before_reset: expected 0 for op={op!r}, got 1")
-    if input_forget and op != "LSTM":
-        raise ValueError(f"input_forget: expected 0 for op={op!r}, got 1")
-    if p is not None and op != "LSTM":
-        raise ValueError(f"p: expected None for op={op!r}, got peepholes")
+    if clip is not None and (not is_number(clip) or not clip > 0):
+        raise ValueError(f"clip: expected a positive number or None, got {clip!r}")
+    for name, value, its in (
+        ("linear_before_reset", linear_before_reset, "gru"),
+        ("input_forget", input_forget, "lstm"),
+    ):
+        allowed = (0, 1) if kind == its else (0,)
+        check_choice(f"{name} (kind={kind!r})", value, allowed)
+    if p is not None and kind != "lstm":
+        raise ValueError(f"p: expected None for kind={kind!r}, got peepholes")
+    arrays = read({"w": w, "r": r, "b": b, "p": p})
+    _check_shapes(arrays, kind, hidden_size, direction)
+
+    parts = {"peepholes": True} if p is not None else {}
+    parts |= {"coupled": True} if input_forget else {}
+    if kind == "gru" and not linear_before_reset:
+        parts |= {"reset_after": False}
+    clip = None if clip is None else float(clip)
+    count = _DIRECTIONS[direction]
+    functions = read_activations(
+        kind, count, activations, activation_alpha, activation_beta
+    )
+    cells = [onnx_cell(kind, row, clip, **parts) for row in functions]
+    params = [
+        _params(cell, kind, {k: a[d] for k, a in arrays.items()}, parts)
+        for d, cell in enumerate(cells)
+    ]
+    if count == 2:
+        return bidirectional(*cells), Directions(*params)
+    return backward_only(cells[0]) if direction == "reverse" else cells[0], params[0]
 
 
-def _cell(options: _Options, functions: tuple[Activation, ...]) -> Cell:
-    """The library's own cell where it is the same, else one of `onnx_gates`."""
-    op, peepholes, linear_before_reset, input_forget, clip = options
-    names = tuple(f.name for f in functions)
-    usual = clip is None and names == _OPS[op].activations
-    if op == "RNN":
-        if usual:
-            return elman()
-        if clip is None and names[0] in ("Relu", "Sigmoid"):
-            return elman(names[0].lower())
-        return rnn_cell(*functions, clip)
-    if op == "LSTM":
-        coupled = bool(input_forget)
-        if usual:
-            parts = peepholes or coupled
-            return lstm(peepholes=peepholes, coupled=coupled) if parts else lstm()
-        return lstm_cell(*functions, clip, peepholes, coupled)
-    if usual:
-        return gru() if linear_before_reset else gru(reset_after=False)
-    return gru_cell(*functions, clip, bool(linear_before_reset))
+def _check_shapes(arrays: Any, kind: str, units: int, direction: str) -> None:
+    count, wide = _DIRECTIONS[direction], len(GATES[kind]) * units
+    shapes = {"w": (count, wide, None), "r": (count, wide, units)}
+    shapes |= {"b": (count, 2 * wide), "p": (count, 3 * units)}
+    said = f" (kind={kind!r}, direction={direction!r}, hidden_size={units})"
+    for name, shape in shapes.items():
+        if name in arrays or name in "wr":
+            check_shape(name + said, arrays.get(name), shape)
 
 
-def _read(options: _Options, arrays: dict[str, Any]) -> Params:
-    """One direction's parameters."""
-    theirs, ours, _ = _OPS[options.op]
-    ours = "igo" if options.input_forget else ours
-    w_x, w_s = (regroup(arrays[name].T, theirs, ours) for name in "wr")
-    b = b_s = own = None
+def _params(
+    cell: Cell, kind: str, arrays: dict[str, Any], parts: dict[str, bool]
+) -> Params:
+    """One direction's."""
+    there = "igo" if "coupled" in parts else GATES[kind]
+    w_x, w_s = (regroup(arrays[name].T, _ORDER[kind], there) for name in "wr")
+    b = b_s = None
     if "b" in arrays:
-        b, b_s = (regroup(half, theirs, ours) for half in split(arrays["b"], 2))
-    if "p" in arrays:
-        p_i, p_o, p_f = split(arrays["p"], 3)
-        own = Parts(p_i, None if options.input_forget else p_f, p_o)
-    elif options.input_forget:
-        own = Parts()
-    if options.before:
-        both = 2 * w_s.shape[0]  # the columns of r and z
-        own, w_s = Candidate(w_s[:, both:]), w_s[:, :both]
-        if b is not None and b_s is not None:
-            b = concatenate([b[:both], b[both:] + b_s[both:]])
-            b_s = b_s[:both]
-    return Params(w_x, w_s, b, b_s, own)
-
-
-# To ONNX --------------------------------------------------------------------------
+        halves = split(arrays["b"], 2)
+        b, b_s = (regroup(half, _ORDER[kind], there) for half in halves)
+    params = Params(w_x, w_s, b, b_s)
+    if "reset_after" in parts:
+        return part_candidate(params)
+    own = {}
+    if "peepholes" in parts:
+        own = dict(zip(("p_i", "p_o", "p_f"), split(arrays["p"], 3), strict=True))
+    if "coupled" in parts:
+        own["p_f"] = None
+    return params._replace(own=own_of(cell, **own)) if own else params
 
 
 def to_onnx(
-    params: Any, *, op: Literal["RNN", "LSTM", "GRU"]
+    params: Any, *, kind: str
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     """(W, R, B) from the parameters of a cell: `from_onnx` inverted.
 
@@ -215,51 +155,27 @@ def to_onnx(
     Args:
         params: of `elman`, `lstm` or `gru`, or of `backward_only` or `bidirectional`
             of it.
-    Raises:  ValueError or TypeError for an unknown op or parameters of another cell.
+        kind: as in `from_onnx`.
+    Raises:  ValueError or TypeError for an unknown kind or parameters of another cell.
     """
-    check_choice("op", op, tuple(_OPS))
-    sides = params if isinstance(params, Directions) else (params,)
-    label = "params.{}" if isinstance(params, Directions) else "params"
+    check_choice("kind", kind, list(GATES))
     parts = [
-        _part(label.format(field), side, op)
-        for side, field in zip(sides, Directions._fields, strict=False)
+        read_params(name, side, kind, reset_after=None)
+        for name, side in sides("params", params).items()
     ]
-    theirs, ours, _ = _OPS[op]
     for name in ("w_x", "w_s"):
         shapes = [getattr(part, name).shape for part in parts]
         if len(set(shapes)) > 1:
             raise ValueError(f"params: expected equal {name} shapes, got {shapes}")
 
+    if len({part.own is None for part in parts}) > 1:
+        raise ValueError("params: expected one linear_before_reset in both directions")
+
     def stacked(rows):
-        return np.stack([regroup(row, ours, theirs).T for row in rows])
+        return np.stack([regroup(row, GATES[kind], _ORDER[kind]).T for row in rows])
 
-    w, r = stacked([p.w_x for p in parts]), stacked([p.w_s for p in parts])
-    if all(p.b is None and p.b_s is None for p in parts):
+    w, r = stacked([part.w_x for part in parts]), stacked([part.w_s for part in parts])
+    if not any(map(has_bias, parts)):
         return w, r, None
-    halves = np.concatenate(
-        [stacked(bias) for bias in zip(*map(both_biases, parts), strict=True)], axis=-1
-    )
-    return w, r, halves
-
-
-def _part(name: str, params: Any, op: str) -> Params:
-    """One direction's parameters as NumPy arrays, a W_n back in W_s."""
-    gates = len(_OPS[op].ours)
-    part, units = read_params(name, params, gates)
-    w_n = getattr(part.own, "w_n", None) if op == "GRU" else None
-    if w_n is not None:
-        w_n = read_array(f"{name}.own.w_n", w_n)
-        check_shape(f"{name}.own.w_n", w_n, (units, units))
-        check_shape(f"{name}.w_s", part.w_s, (units, 2 * units))
-        b_s = part.b_s
-        if b_s is not None:
-            b_s = np.concatenate([b_s, np.zeros(units, b_s.dtype)])
-        w_s = np.concatenate([part.w_s, w_n], axis=1)
-        return part._replace(w_s=w_s, b_s=b_s, own=None)
-    if part.own is not None:
-        raise ValueError(
-            f"{name}.own: expected None for op={op!r}, got {type(part.own).__name__}, "
-            "which W, R and B do not hold"
-        )
-    check_shape(f"{name}.w_s (op={op!r})", part.w_s, (units, gates * units))
-    return part
+    halves = [stacked(rows) for rows in zip(*map(both_biases, parts), strict=True)]
+    return w, r, np.concatenate(halves, axis=-1)

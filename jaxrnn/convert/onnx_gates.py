@@ -11,14 +11,13 @@ f, g, h are the operator's activations; each sees its input clipped to ±clip:
 
 Columns are in the library's order: i, f, g, o (i, g, o where f = 1 - i) and r, z, n.
 Where the options are the usual ones, the library's own cells serve instead. The
-derivative of these comes from `jax.vjp`; the same options give the same cell.
+derivative of these comes from JAX; the same options give the same cell.
 
 Source: ONNX operators RNN, LSTM and GRU, version 22.
 """
 
-import math
-from collections.abc import Callable
-from functools import lru_cache, partial
+from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
 import jax
@@ -26,79 +25,67 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxrnn._core.numerics import spread
-from jaxrnn.cell import Cell, LSTMState, State
-from jaxrnn.cells import custom_cell
-from jaxrnn.cells._lstm_parts import Parts
-from jaxrnn.cells._parts import draw_candidate, make_init, zero_state
-from jaxrnn.convert.common import check_choice
+from jaxrnn.cell import Cell, LSTMState
+from jaxrnn.cells import custom_cell, elman, gru, lstm
+from jaxrnn.convert._arrays import check_choice
 
-
-class Activation(NamedTuple):
-    """An elementwise function by its name in ONNX, and its constants."""
-
-    name: str
-    alpha: float = 0.0
-    beta: float = 0.0
-
-
-class Known(NamedTuple):
-    """A function of (a, alpha, beta), and what it takes for them by default.
-
-    None where it takes none; NaN where ONNX has no operator that gives a default.
-    """
-
-    function: Callable[[Array, float, float], Array]
-    alpha: float | None = None
-    beta: float | None = None
-
-
-KNOWN = {
-    "Relu": Known(lambda a, alpha, beta: jax.nn.relu(a)),
-    "Tanh": Known(lambda a, alpha, beta: jnp.tanh(a)),
-    "Sigmoid": Known(lambda a, alpha, beta: jax.nn.sigmoid(a)),
-    "Affine": Known(lambda a, alpha, beta: alpha * a + beta, math.nan, math.nan),
-    "LeakyRelu": Known(lambda a, alpha, beta: jnp.where(a >= 0, a, alpha * a), 0.01),
-    "ThresholdedRelu": Known(
-        lambda a, alpha, beta: jnp.where(a >= alpha, a, jnp.zeros_like(a)), 1.0
-    ),
-    "ScaledTanh": Known(
-        lambda a, alpha, beta: alpha * jnp.tanh(beta * a), math.nan, math.nan
-    ),
-    "HardSigmoid": Known(
-        lambda a, alpha, beta: jnp.clip(alpha * a + beta, 0.0, 1.0), 0.2, 0.5
-    ),
-    "Elu": Known(
-        # exp only of what is below 0: beyond, it overflows and its slope is NaN
-        lambda a, alpha, beta: jnp.where(
-            a >= 0, a, alpha * jnp.expm1(jnp.where(a >= 0, jnp.zeros_like(a), a))
-        ),
-        1.0,
-    ),
-    "Softsign": Known(lambda a, alpha, beta: a / (1 + jnp.abs(a))),
-    "Softplus": Known(lambda a, alpha, beta: jax.nn.softplus(a)),
+USUAL = {
+    "elman": ("Tanh",),
+    "lstm": ("Sigmoid", "Tanh", "Tanh"),
+    "gru": ("Sigmoid", "Tanh"),
 }
 
 
-def _of(activation: Activation, clip: float | None) -> Callable[[Array], Array]:
-    def apply(a):
-        a = a if clip is None else jnp.clip(a, -clip, clip)
-        return KNOWN[activation.name].function(a, activation.alpha, activation.beta)
-
-    return apply
+# By name: a function of (a, alpha, beta), as far as it takes them, and their defaults;
+# None where there is no operator of that name to give one.
+KNOWN: dict[str, tuple[Callable[..., Array], dict[str, float | None]]] = {
+    "Relu": (jax.nn.relu, {}),
+    "Tanh": (jnp.tanh, {}),
+    "Sigmoid": (jax.nn.sigmoid, {}),
+    "Affine": (lambda a, alpha, beta: alpha * a + beta, {"alpha": None, "beta": None}),
+    "LeakyRelu": (lambda a, alpha: jnp.where(a >= 0, a, alpha * a), {"alpha": 0.01}),
+    "ThresholdedRelu": (
+        lambda a, alpha: jnp.where(a >= alpha, a, jnp.zeros_like(a)),
+        {"alpha": 1.0},
+    ),
+    "ScaledTanh": (
+        lambda a, alpha, beta: alpha * jnp.tanh(beta * a),
+        {"alpha": None, "beta": None},
+    ),
+    "HardSigmoid": (
+        lambda a, alpha, beta: jnp.clip(alpha * a + beta, 0.0, 1.0),
+        {"alpha": 0.2, "beta": 0.5},
+    ),
+    # exp only of what is below 0: beyond, it overflows and its slope is NaN
+    "Elu": (
+        lambda a, alpha: jnp.where(
+            a >= 0, a, alpha * jnp.expm1(jnp.where(a >= 0, jnp.zeros_like(a), a))
+        ),
+        {"alpha": 1.0},
+    ),
+    "Softsign": (lambda a: a / (1 + jnp.abs(a)), {}),
+    "Softplus": (jax.nn.softplus, {}),
+}
 
 
 def is_number(value: Any) -> bool:
     return isinstance(value, int | float | np.number) and not isinstance(value, bool)
 
 
-def read_activations(usual, names, alphas, betas) -> tuple[Activation, ...]:
-    """The activations of every direction, each with its constants.
+def read_activations(
+    kind: str,
+    count: int,
+    names: Sequence[str] | None,
+    alphas: Sequence[float] | None,
+    betas: Sequence[float] | None,
+) -> list[tuple[Any, ...]]:
+    """Each direction's activations: of each, its name and then its constants.
 
     Args:
-        usual: the names of those by default.
+        count: how many directions.
         alphas, betas: consumed in order by the activations that take one.
     """
+    usual = USUAL[kind] * count
     names = usual if names is None else names
     if isinstance(names, str) or len(names) != len(usual):
         raise ValueError(
@@ -106,100 +93,100 @@ def read_activations(usual, names, alphas, betas) -> tuple[Activation, ...]:
             f"{list(usual)}, got {names!r}"
         )
     rest = {}
-    for label, values in (("activation_alpha", alphas), ("activation_beta", betas)):
-        values = [] if values is None else list(values)
-        for value in values:
+    for which, values in (("alpha", alphas), ("beta", betas)):
+        rest[which] = [] if values is None else list(values)
+        for value in rest[which]:
             if not is_number(value):
-                raise TypeError(f"{label}: expected numbers, got {value!r}")
-        rest[label] = [float(value) for value in values]
-
-    def constant(name, label, default):
-        if default is None:
-            return 0.0
-        if not rest[label] and math.isnan(default):
-            raise ValueError(f"{label}: expected a value for {name}, got none")
-        return rest[label].pop(0) if rest[label] else default
-
+                raise TypeError(f"activation_{which}: expected numbers, got {value!r}")
     found = []
     for name in names:
-        check_choice("activations", name, tuple(KNOWN))
-        known = KNOWN[name]
-        alpha = constant(name, "activation_alpha", known.alpha)
-        beta = constant(name, "activation_beta", known.beta)
-        found.append(Activation(name, alpha, beta))
-    for label, values in rest.items():
+        check_choice("activations", name, list(KNOWN))
+        constants = []
+        for which, default in KNOWN[name][1].items():
+            value = rest[which].pop(0) if rest[which] else default
+            if value is None:
+                raise ValueError(
+                    f"activation_{which}: expected a value for {name}, got none"
+                )
+            constants.append(float(value))
+        found.append((name, *constants))
+    for which, values in rest.items():
         if values:
             raise ValueError(
-                f"{label}: expected at most one value for each activation that takes "
-                f"one, in {list(names)}, got {len(values)} too many"
+                f"activation_{which}: expected at most one value for each activation "
+                f"that takes one, in {list(names)}, got {len(values)} too many"
             )
-    return tuple(found)
+    each = len(USUAL[kind])
+    return [tuple(found[k : k + each]) for k in range(0, len(found), each)]
 
 
-@lru_cache
-def rnn_cell(f: Activation, clip: float | None) -> Cell:
-    """ONNX's RNN."""
-    act = _of(f, clip)
-
-    def gate(own, z, r, state_prev):
-        del own, state_prev
-        return State(act(z + r))
-
-    return custom_cell(gate, gates=1, state=State)
+# Cells ----------------------------------------------------------------------------
 
 
-@lru_cache
-def lstm_cell(
-    f: Activation,
-    g: Activation,
-    h: Activation,
-    clip: float | None,
-    peepholes: bool,
-    coupled: bool,
+@cache  # one record, so that jit sees one static value
+def onnx_cell(
+    kind: str, functions: tuple[Any, ...], clip: float | None, **parts: bool
 ) -> Cell:
-    """ONNX's LSTM; `own` is `Parts`, None without peepholes and coupling."""
-    gates = 3 if coupled else 4
-    f_of, g_of, h_of = (_of(activation, clip) for activation in (f, g, h))
+    """The library's own cell if it is the same, else one with another gate map.
 
-    def seen(a, peephole, c):
-        return a if peephole is None else a + spread(peephole, a) * c
+    Args:
+        functions: one direction's of `read_activations`.
+        clip: of every activation's input.
+        parts: options of the library's cell, where they are not the usual ones.
+    """
+    names = tuple(name for name, *_ in functions)
+    if kind == "elman" and clip is None and names[0] in ("Relu", "Sigmoid"):
+        return elman(names[0].lower())
+    makers: dict[str, Any] = {"elman": elman, "lstm": lstm, "gru": gru}
+    like = makers[kind](**parts)
+    if clip is None and names == USUAL[kind]:
+        return like
+    maps = [_elementwise(clip, *f) for f in functions]
+    if kind == "elman":
+        return elman(*maps)
+    if "reset_after" in parts:
+        return _reset_before(like, *maps)
+    gate = _gru_gate(*maps) if kind == "gru" else _lstm_gate("coupled" in parts, *maps)
+    cell = custom_cell(gate, gates=like.gates)
+    return like._replace(
+        gate=cell.gate, linearize=cell.linearize, pullback=cell.pullback
+    )
+
+
+def _elementwise(clip: float | None, name: str, *constants: float) -> Any:
+    def apply(a):
+        a = a if clip is None else jnp.clip(a, -clip, clip)
+        return KNOWN[name][0](a, *constants)
+
+    return apply
+
+
+def _lstm_gate(coupled: bool, f_of, g_of, h_of) -> Callable[..., LSTMState]:
+    def seen(a, own, part, c):
+        peephole = getattr(own, part, None)
+        return a if peephole is None else a + jnp.broadcast_to(peephole, c.shape) * c
 
     def gate(own, z, r, state_prev):
-        own = own or Parts()
-        a_i, *a_f, a_g, a_o = jnp.split(z + r, gates, axis=-1)
-        i = f_of(seen(a_i, own.p_i, state_prev.c))
-        keep = 1 - i if coupled else f_of(seen(a_f[0], own.p_f, state_prev.c))
-        c = keep * state_prev.c + i * g_of(a_g)
-        o = f_of(seen(a_o, own.p_o, c))
+        c_prev = state_prev.c
+        a_i, *a_f, a_g, a_o = jnp.split(z + r, 3 if coupled else 4, axis=-1)
+        i = f_of(seen(a_i, own, "p_i", c_prev))
+        keep = 1 - i if coupled else f_of(seen(a_f[0], own, "p_f", c_prev))
+        c = keep * c_prev + i * g_of(a_g)
+        o = f_of(seen(a_o, own, "p_o", c))
         return LSTMState(o * h_of(c), c)
 
-    cell = custom_cell(gate, gates=gates, state=LSTMState)
-
-    def init(key, input_size, hidden_size, *, bias=True, dtype=jnp.float32):
-        params = cell.init(key, input_size, hidden_size, bias=bias, dtype=dtype)
-        zeros = jnp.zeros(hidden_size, dtype) if peepholes else None
-        return params._replace(own=Parts(zeros, None if coupled else zeros, zeros))
-
-    return cell._replace(init=init) if peepholes or coupled else cell
+    return gate
 
 
-@lru_cache
-def gru_cell(
-    f: Activation, g: Activation, clip: float | None, reset_after: bool
-) -> Cell:
-    """ONNX's GRU; with `reset_after=False`, `own` is `Candidate` and W_s [H, 2H]."""
-    f_of, g_of = _of(f, clip), _of(g, clip)
-    if not reset_after:
-        return _reset_before(f_of, g_of)
-
+def _gru_gate(f_of, g_of) -> Callable[..., Any]:
     def gate(own, z, r, state_prev):
         del own
         (z_r, z_u, z_n), (r_r, r_u, r_n) = (jnp.split(a, 3, axis=-1) for a in (z, r))
         n = g_of(z_n + f_of(z_r + r_r) * r_n)
         u = f_of(z_u + r_u)
-        return State((1 - u) * n + u * state_prev.h)
+        return state_prev._replace(h=(1 - u) * n + u * state_prev.h)
 
-    return custom_cell(gate, gates=3, state=State)
+    return gate
 
 
 class _Coefficients(NamedTuple):
@@ -207,7 +194,7 @@ class _Coefficients(NamedTuple):
     blend: Any  # and of what follows its product with W_n
 
 
-def _reset_before(f_of, g_of) -> Cell:
+def _reset_before(like: Cell, f_of, g_of) -> Cell:
     # Two elementwise maps about the product, so that no step stores a W_n of its own.
     def gated(z_r, r_r, h):
         return f_of(z_r + r_r) * h
@@ -224,7 +211,8 @@ def _reset_before(f_of, g_of) -> Cell:
     def gate(own, z, r, state_prev):
         first, second = operands(z, r, state_prev.h)
         p = gated(*first) @ own.w_n
-        return State(blend(*second, p, state_prev.h)), (z, r, p)
+        h = blend(*second, p, state_prev.h)
+        return state_prev._replace(h=h), (z, r, p)
 
     def linearize(own, kept, state_prev, state):
         del own, state
@@ -241,13 +229,6 @@ def _reset_before(f_of, g_of) -> Cell:
         d_zr, d_rr, d_h_gated = coefficients.gated(d_p @ own.w_n.T)
         d_z = jnp.concatenate([d_zr, d_zu, d_zn], axis=-1)
         d_r = jnp.concatenate([d_rr, d_ru], axis=-1)
-        return d_z, d_r, State(d_h + d_h_gated)
+        return d_z, d_r, adjoint._replace(h=d_h + d_h_gated)
 
-    return Cell(
-        init=make_init(gates=3, recurrent_gates=2, own=draw_candidate),
-        initial_state=partial(zero_state, State),
-        gate=gate,
-        linearize=linearize,
-        pullback=pullback,
-        gates=3,
-    )
+    return like._replace(gate=gate, linearize=linearize, pullback=pullback)

@@ -112,7 +112,9 @@ def steps_back(
     at = points(carrier, marks, xs, before)
     coefficients = linearized(cell, own, marks, at, None, None)
     static = cell, own, carrier.params.w_s.T, carrier.noise.mask
-    return at, partial(marked_step_back, *static, marks, coefficients)
+    # Mapped over time, since a cell's pull-back is of one step.
+    every_step = jax.vmap(partial(marked_step_back, *static))
+    return at, partial(every_step, marks, coefficients)
 
 
 def jacobians(kind: Matrices, back: Callable[[Any], Any], like: Any) -> Array:
