@@ -11,6 +11,7 @@ there, central differences of it in float64 are what ours is compared with.
 """
 
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from rich.table import Table
 import jaxrnn
 from experiments.conversion_peers import LIBRARIES, other
 from experiments.conversion_sides import KINDS, Other, Results, Sample, Sizes, by_jax
-
+from jaxrnn.gradcheck import relative_errors
 
 DTYPES = ("float32", "float64")
 COLUMNS = tuple(f"{what} {dtype}" for dtype in DTYPES for what in ("hs", "gradient"))
@@ -58,12 +59,13 @@ def sample_for(params: Any, layer: Any, steps: int, rows: int, lengths: bool) ->
     draw = lambda *shape: rng.normal(size=shape).astype(first.dtype)  # noqa: E731
     start = jax.eval_shape(lambda: layer.initial_state(params, (rows,)))
     parts = jax.tree.leaves(start)
-    wide = output_features(layer, params)
+    xs = draw(steps, rows, first.shape[0])
+    hs, _ = jax.eval_shape(partial(jaxrnn.unroll, layer), params, xs)
     return Sample(
-        draw(steps, rows, first.shape[0]),
+        xs,
         tuple(draw(*part.shape) for part in parts),
         np.linspace(steps, 1, rows).astype(np.int32) if lengths else None,
-        draw(steps, rows, wide),
+        draw(*hs.shape),
         tuple(draw(*part.shape) for part in parts),
     )
 
@@ -81,26 +83,12 @@ def our_results(network: Other, sample: Sample) -> Results:
     return by_jax(run)(network.weights, sample)
 
 
-def differences(found: Any, wanted: Any) -> dict[str, float]:
-    """‖found - wanted‖ / ‖wanted‖ of each leaf, by its name."""
-    leaves, tree = jax.tree_util.tree_flatten_with_path(wanted)
-    assert jax.tree.structure(found) == tree
-    pairs = zip(leaves, jax.tree.leaves(found), strict=True)
-    return {
-        jax.tree_util.keystr(path): float(
-            np.linalg.norm(np.asarray(a) - np.asarray(b))
-            / np.linalg.norm(np.asarray(b))
-        )
-        for (path, b), a in pairs
-    }
-
-
 def compare(network: Other, steps: int, rows: int, lengths: bool) -> dict[str, float]:
     """The difference of each output and of each gradient, by its name."""
     layer, params = network.read(network.weights)
     sample = sample_for(params, layer, steps, rows, lengths)
     wanted = network.results(network.weights, sample)
-    return differences(our_results(network, sample), wanted)
+    return relative_errors(our_results(network, sample), wanted)
 
 
 def largest(found: dict[str, float]) -> tuple[float, float]:
