@@ -13,7 +13,7 @@ import oracles
 import pytest
 from jax.flatten_util import ravel_pytree
 from jax.sharding import Mesh, PartitionSpec
-from table import CELLS, PARTS, Case, assert_alike, cells, draw, relative_errors
+from table import CELLS, Case, assert_alike, cells, draw, relative_errors
 
 from jaxrnn import Params, bptt, elman, gru, lstm, unroll
 
@@ -459,10 +459,3 @@ def test_it_runs_without_jit():
     with jax.disable_jit():
         plain = bptt(elman(), *arguments)
     assert_alike(plain, compiled, 1e-12)
-
-
-def test_every_cell_of_two_parts_is_tested_with_cotangents_on_both():
-    for name, parts in PARTS.items():
-        case = draw(CELLS[name])
-        assert len(case.d_states) == parts
-        assert all(np.all(d != 0) for d in case.d_states)

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax import lax
+from table import draw_params
 
 from jaxrnn import elman, network
 from jaxrnn.optim import accumulate, clip_by_global_norm, flush, global_norm, recurrent
@@ -268,16 +269,6 @@ def test_micro_batches_of_any_split_and_weights_equal_one_big_batch(seed, cuts, 
     budget = 2 * (len(edges) + 1) * EPS * np.abs(rows).max()
     np.testing.assert_allclose(update, expected, rtol=0, atol=budget)
     assert int(state.count) == 0
-
-
-def draw_params(net):
-    """A network's parameters, 2 inputs to 3 units to 2 outputs, no bias zero."""
-    key = jax.eval_shape(lambda: jax.random.key(0))
-    shapes = jax.eval_shape(lambda k: net.init(k, 2, 3, 2), key)
-    rng = np.random.default_rng(1)
-    return jax.tree.map(
-        lambda a: jnp.asarray(rng.standard_normal(a.shape) / 2, jnp.float32), shapes
-    )
 
 
 def test_uneven_rows_of_a_network_equal_the_whole_batch():

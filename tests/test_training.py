@@ -8,6 +8,7 @@ import numpy as np
 import optax
 import pytest
 from jax.sharding import Mesh, PartitionSpec
+from table import draw_params
 
 from jaxrnn import elman, network
 from jaxrnn.cells import ElmanState
@@ -41,16 +42,6 @@ def masked_loss(gradient="manual", weigh=True):
         return error, Outcome(state, mask.sum() if weigh else 1.0)
 
     return loss
-
-
-def draw_params(net, dtype="float32"):
-    """A network's parameters, 2 inputs to 3 units to 2 outputs, no bias zero."""
-    key = jax.eval_shape(lambda: jax.random.key(0))
-    shapes = jax.eval_shape(lambda k: net.init(k, 2, 3, 2), key)
-    rng = np.random.default_rng(1)
-    return jax.tree.map(
-        lambda a: jnp.asarray(rng.standard_normal(a.shape) / 2, dtype), shapes
-    )
 
 
 def start(optimizer, dtype="float32"):
