@@ -260,12 +260,15 @@ def test_wrong_calls_of_bptt_are_named(wrong, error, words):
 # Accumulation ---------------------------------------------------------------------
 
 
-def test_bfloat16_weight_gradients_are_the_wide_sum_of_the_deltas_over_1000_steps():
+@pytest.mark.parametrize("chunk", [None, 8])
+def test_bfloat16_weight_gradients_are_the_wide_sum_of_the_deltas_over_1000_steps(
+    chunk,
+):
     case = jax.tree.map(
         lambda a: jnp.asarray(a, jnp.bfloat16),
         draw(lstm(), steps=1000, batch=(), seed=3),
     )
-    d = bptt(lstm(), *case.inputs, case.d_states)
+    d = bptt(lstm(), *case.inputs, case.d_states, chunk_size=chunk)
     states, _ = unroll(lstm(), *case.inputs, return_states=True)
     h = np.concatenate([np.float64(case.state.h)[None], np.float64(states.h)[:-1]])
     rows = {"w_x": np.float64(case.xs), "w_s": h, "b": np.ones((1000, 1))}

@@ -137,6 +137,23 @@ def test_clip_of_float16_does_not_zero_the_update_as_optax_does():
     assert is_zero(theirs.update(tree, theirs.init(tree))[0])  # control
 
 
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
+def test_a_clipped_gradient_of_few_bits_is_rounded_once(dtype):
+    draws = np.random.default_rng(0).standard_normal(1000)
+    gradient = jnp.asarray(draws, dtype)
+    clip = clip_by_global_norm(0.7)
+    clipped = np.float64(clip.update(gradient, clip.init(gradient))[0])
+    wide = np.float64(gradient)
+    exact = wide * (0.7 / np.linalg.norm(wide))
+    # half of the last bit of each, of which float32's own roundings are a 1000th
+    half = 2.0 ** np.floor(np.log2(np.abs(exact))) * float(jnp.finfo(dtype).eps) / 2
+    half = np.maximum(half, float(jnp.finfo(dtype).smallest_subnormal) / 2)
+    assert (np.abs(clipped - exact) <= half * (1 + 1e-3)).all()
+    # Control: a factor of as few bits is another one.
+    factor = np.float64(jnp.asarray(0.7 / np.linalg.norm(wide), dtype))
+    assert (np.abs(wide * factor - exact) > half).any()
+
+
 @pytest.mark.parametrize("value", [1e30, 1e-30, 1e38])
 def test_norm_survives_squares_that_leave_float32(value):
     # 1e38 has a subnormal reciprocal, which the CPU flushes to zero
