@@ -112,23 +112,37 @@ def test_what_is_stored_changes_no_gradient_called_by_hand(chunk):
     assert max(errors(case)) < 1e-13
 
 
+def stored(steps, rows, units, **options):
+    """Numbers that an LSTM's forward pass leaves, beside its inputs, for one unit."""
+    case = draw(lstm(), steps=steps, batch=(rows,), units=units)
+    run = partial(unroll, lstm(), **options)
+    pull = jax.eval_shape(lambda *inputs: jax.vjp(run, *inputs)[1], *case.inputs)
+    given = jax.tree.leaves((case.params, case.xs))
+    count = sum(a.size for a in jax.tree.leaves(pull)) - sum(a.size for a in given)
+    return count / (rows * units)
+
+
 def test_stored_memory_is_what_each_choice_says():
-    steps, rows, units = 64, 2, 3
-    case = draw(lstm(), steps=steps, batch=(rows,))
+    steps, sizes = 64, (64, 2, 3)
+    borders = 8 * 2  # an LSTM has h and c, and keeps four gates
+    assert stored(*sizes, chunk_size=8, store="borders") == borders
+    assert stored(*sizes, chunk_size=8, store="states") == borders + 2 * steps
+    assert stored(*sizes, chunk_size=8, store="activations") == borders + 6 * steps
 
-    def stored(**options):
-        run = partial(unroll, lstm(), **options)
-        pull = jax.eval_shape(lambda *inputs: jax.vjp(run, *inputs)[1], *case.inputs)
-        return sum(a.size for a in jax.tree.leaves(pull))
 
-    given = sum(a.size for a in jax.tree.leaves((case.params, case.xs)))
-    one = rows * units  # an array of a step; an LSTM has h and c, and keeps four gates
-    borders = 8 * 2 * one
-    assert stored(chunk_size=8, store="borders") == given + borders
-    assert stored(chunk_size=8, store="states") == given + borders + steps * 2 * one
-    assert stored(chunk_size=8, store="activations") == (
-        given + borders + steps * (2 + 4) * one
-    )
+@pytest.mark.parametrize(
+    "steps, rows, chunks",
+    # 1024 rows a chunk at most, in even chunks where there are some
+    [(64, 2, 1), (32, 32, 1), (96, 32, 3), (100, 32, 4), (97, 32, 4), (3, 2000, 3)],
+)
+def test_chunks_by_default_are_as_long_as_1024_rows_allow(steps, rows, chunks):
+    assert stored(steps, rows, 1, store="borders") == 2 * chunks
+
+
+def test_narrow_layers_store_states_and_wide_ones_activations():
+    # two inputs beside the units; one border
+    assert stored(4, 1, 189) == 2 + 2 * 4
+    assert stored(4, 1, 190) == 2 + 6 * 4
 
 
 @cells("elman-tanh", "lstm", "gru", "peephole")
