@@ -41,6 +41,7 @@ LAYERS = {
 T, ROWS, D, H = 6, 3, 2, 4
 LENGTHS = np.array([6, 0, 4])
 RESETS = np.random.default_rng(1).random((T, ROWS)) < 0.3
+RESETS[3, 2] = True  # at a row's last step
 EDGES = {"lengths": LENGTHS, "resets": RESETS, "reverse": True, "chunk_size": 4}
 
 
