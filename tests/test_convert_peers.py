@@ -6,13 +6,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from table import assert_alike, assert_equal
 
 from experiments import conversion
 from experiments.conversion import compare, differences, largest, sample_for
 from experiments.conversion_peers import LIBRARIES, other
 from experiments.conversion_sides import KINDS, Sizes
 from jaxrnn import gru, unroll
-from tests.table import assert_alike, assert_equal
 
 SIZES, STEPS, ROWS = Sizes(3, 4), 5, 3
 LIMITS = {"float32": 5e-6, "float64": 1e-13}

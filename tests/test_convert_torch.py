@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from table import assert_alike, assert_equal, relative_errors
 
 from jaxrnn import bidirectional, elman, gru, lstm, stack, unroll
 from jaxrnn.cell import Params
 from jaxrnn.convert import from_torch, to_torch
 from jaxrnn.layers import Directions
-from tests.table import assert_alike, assert_equal, relative_errors
 
 T, ROWS, D, H = 5, 3, 2, 4
 LENGTHS = [3, 5, 1]

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from table import assert_alike, assert_equal
 
 from jaxrnn import Params, convert, elman, gru, lstm
 from jaxrnn.layers import Directions, bidirectional
-from tests.table import assert_alike, assert_equal
 
 SIDES = {
     "keras": (convert.from_keras, convert.to_keras),
