@@ -6,7 +6,7 @@ import json
 import math
 import shutil
 from collections import Counter, defaultdict
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import jax
@@ -155,10 +155,12 @@ def test_char_lm_trains_and_resumes_to_the_bit(text, tmp_path):
 
     # As if it had been cut after window 4: the newest checkpoint goes.
     shutil.rmtree(tmp_path / "checkpoints/lstm/6")
+    config = replace(config, resume=True)
+    assert open_run(tmp_path, "char_lm", asdict(config), resume=True) == tmp_path
     corpus, said = read_corpus(text), io.StringIO()
     model = char_model.build("lstm", 8, len(corpus.symbols))
     params, history, figures = char_lm.train(
-        model, corpus, replace(config, resume=True), tmp_path, Console(file=said)
+        model, corpus, config, tmp_path, Console(file=said)
     )
     assert "lstm 5/6" in said.getvalue() and "lstm 4/6" not in said.getvalue()
     assert len(history.bits) == 6 and history.held_out_at == [2, 4, 6]
