@@ -79,8 +79,8 @@ class Config:
     seconds: float = 10
     """Time for the gradients of a cell and size; at least 5 rounds are run."""
     quick: bool = False
-    """Only the sizes that take under 20 ms, for two seconds each, and the gradient
-    alone: no forward pass, resident memory, sweeps or studies."""
+    """Only the sizes that take under 20 ms, for at most two seconds each, and the
+    gradient alone: no forward pass, resident memory, sweeps or studies."""
     out: Path = Path("runs/benchmarks")
     """Folder for benchmarks.json, benchmarks.md and the figures."""
 
@@ -174,7 +174,8 @@ def measure(
     peers, errors = agreement(problem)
     torch = errors.get("torch", AGREES) < AGREES
     programs = gradients(problem, peers, torch)
-    found = compared(interleave(programs, 2 if config.quick else config.seconds))
+    seconds = min(2, config.seconds) if config.quick else config.seconds
+    found = compared(interleave(programs, seconds))
     forward = {}
     if not config.quick:
         forward = compared(

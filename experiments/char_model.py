@@ -70,11 +70,14 @@ def build_equal(cell: str, lstm_hidden: int, symbols: int) -> Model:
     return min(near, key=lambda model: abs(model.size() - wanted))
 
 
-def validate(model: Model, params: Any, corpus: Corpus) -> float:
-    """Bits per character over the whole held-out text, in 64 streams."""
+def validate(model: Model, params: Any, corpus: Corpus, size: int = 500) -> float:
+    """Bits per character over the whole held-out text, in 64 streams.
+
+    In windows of `size` characters, the state carried from one to the next.
+    """
     stream = streams(corpus.held_out, 64)
     state = model.cell.initial_state(params.cell, (stream.shape[1],))
-    size = min(500, len(stream) - 1)
+    size = min(size, len(stream) - 1)
     total = 0.0
     count = windows(stream, size)
     for i in range(count):

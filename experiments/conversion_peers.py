@@ -134,10 +134,15 @@ LIBRARIES: dict[str, Callable[..., Other | None]] = {
 _MODULES = {"flax linen": "flax", "flax nnx": "flax"}
 
 
+def installed(library: str) -> bool:
+    """Whether this library can be imported."""
+    return find_spec(_MODULES.get(library, library)) is not None
+
+
 def other(
     library: str, kind: str, sizes: Sizes, bias: bool, dtype: Any
 ) -> Other | None:
     """That network, or None where the library is not installed or has no such one."""
-    if find_spec(_MODULES.get(library, library)) is None:
+    if not installed(library):
         return None
     return LIBRARIES[library](kind, sizes, bias, dtype)

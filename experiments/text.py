@@ -21,7 +21,8 @@ class Corpus(NamedTuple):
 
     def decode(self, indices) -> str:
         """The text that these indices stand for."""
-        return "".join(self.symbols[i] for i in np.asarray(indices))
+        codes = np.array([ord(symbol) for symbol in self.symbols], "<u4")
+        return codes[np.asarray(indices)].tobytes().decode("utf-32-le")
 
 
 def read_corpus(path: Path | None = None, train_share: float = 0.9) -> Corpus:

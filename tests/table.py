@@ -10,6 +10,8 @@ from jax import Array
 
 from jaxrnn import (
     Cell,
+    Network,
+    NetworkParams,
     State,
     custom_cell,
     elman,
@@ -151,15 +153,31 @@ def draw(
     )
 
 
+def draw_params(net: Network, dtype: Any = "float32") -> NetworkParams:
+    """A network's parameters, 2 inputs to 3 units to 2 outputs, no bias zero."""
+    shapes = jax.eval_shape(lambda: net.init(jax.random.key(0), 2, 3, 2))
+    rng = np.random.default_rng(1)
+    return jax.tree.map(
+        lambda a: jnp.asarray(rng.standard_normal(a.shape) / 2, dtype), shapes
+    )
+
+
 def relative_errors(ours: Any, theirs: Any) -> dict[str, float]:
-    """‖ours - theirs‖ / ‖theirs‖ for each leaf, by its name."""
+    """‖ours - theirs‖ / ‖theirs‖ for each leaf, by its name.
+
+    Raises:  TypeError for another structure, ValueError for another shape; neither is
+             the AssertionError that a control expects.
+    """
     wanted, tree = jax.tree_util.tree_flatten_with_path(theirs)
-    assert jax.tree.structure(ours) == tree
+    given = jax.tree.structure(ours)
+    if given != tree:
+        raise TypeError(f"expected the structure {tree}, got {given}")
     errors = {}
     for (path, b), a in zip(wanted, jax.tree.leaves(ours), strict=True):
         a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
         name = jax.tree_util.keystr(path, simple=True, separator=".")
-        assert a.shape == b.shape, name
+        if a.shape != b.shape:
+            raise ValueError(f"{name}: expected shape {b.shape}, got {a.shape}")
         error, norm = np.linalg.norm(a - b), np.linalg.norm(b)
         errors[name] = 0.0 if error == 0 else float(error / norm) if norm else np.inf
     return errors

@@ -2,8 +2,11 @@
 
 import json
 import sys
+import time
+from types import SimpleNamespace
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from table import assert_alike
@@ -16,16 +19,27 @@ from experiments import (
     benchmark_tables,
     benchmarks,
     contenders,
+    timing,
 )
 from experiments.contenders import Size
-from experiments.peers import Peer, jax_peers
-from experiments.timing import Program, Rates, resident_mib
+from experiments.peers import JAX_PEERS, Peer, jax_peers
+from experiments.timing import (
+    Program,
+    Rates,
+    compile_program,
+    interleave,
+    machine_rates,
+    resident_mib,
+)
 
-pytestmark = pytest.mark.usefixtures("optax_promotes")
+SMALL = Size(5, 2, 3, 4)  # one for all: what draws the data is compiled once
+
+pytestmark = pytest.mark.usefixtures("optax_promotes", "compile_fast")
 
 
 def test_benchmarks_write_a_row_for_each_contender(tmp_path, monkeypatch):
-    monkeypatch.setattr(benchmarks, "GRID", (Size(5, 2, 3, 4),))
+    monkeypatch.setattr(benchmarks, "GRID", (SMALL,))
+    monkeypatch.setattr(benchmarks, "machine_rates", lambda: Rates(2e9, 1e9))
     config = benchmarks.Config(cell=("gru",), seconds=0.1, quick=True, out=tmp_path)
     rows = benchmarks.main(config)["grid"]
     names = [row["contender"] for row in rows]
@@ -37,7 +51,7 @@ def test_benchmarks_write_a_row_for_each_contender(tmp_path, monkeypatch):
     assert page.count("| gru (5, 2, 3, 4) |") == 1 + len(rows)
     assert (tmp_path / "grid.png").stat().st_size > 10_000
     written = json.loads((tmp_path / "benchmarks.json").read_text())
-    assert written["grid"] == rows and written["about"]["product_gflops"] > 0
+    assert written["grid"] == rows and written["about"]["product_gflops"] == 2
 
 
 def test_a_contender_with_another_gradient_is_reported_and_not_timed(monkeypatch):
@@ -49,7 +63,7 @@ def test_a_contender_with_another_gradient_is_reported_and_not_timed(monkeypatch
 
     monkeypatch.setattr(contenders, "jax_peers", wrong)
     config = benchmarks.Config(seconds=0.01, quick=True)
-    rows = benchmarks.measure("elman", Size(5, 2, 3, 4), config, Rates(1e9, 1e9))
+    rows = benchmarks.measure("elman", SMALL, config, Rates(1e9, 1e9))
     row = next(row for row in rows if row["contender"] == "wrong")
     assert row["error"] == pytest.approx(0.01, rel=1e-3) and "ms" not in row
     assert "disagrees" not in benchmark_tables.page({"about": {}, "grid": rows[:1]})
@@ -58,13 +72,16 @@ def test_a_contender_with_another_gradient_is_reported_and_not_timed(monkeypatch
 
 @pytest.mark.parametrize("cell", contenders.CELLS)
 def test_every_peer_that_is_installed_has_the_same_gradient(cell):
-    agreed, errors = benchmarks.agreement(contenders.pose(cell, Size(6, 2, 3, 4)))
+    problem = contenders.pose(cell, SMALL)
+    b = jax.random.normal(jax.random.key(1), problem.params.b.shape)
+    problem = problem._replace(params=problem.params._replace(b=b))
+    agreed, errors = benchmarks.agreement(problem)
     assert max(errors.values()) < 1e-5
     assert set(errors) - set(agreed) <= {"torch"}
 
 
 def test_a_split_batch_gives_the_same_error_and_gradient():
-    problem = contenders.pose("lstm", Size(5, 4, 3, 4))
+    problem = contenders.pose("lstm", SMALL)
     peer = contenders.own("lstm")
     given = contenders.arguments(problem, peer)
     whole = contenders.gradient_program(problem, peer).run()
@@ -81,6 +98,72 @@ def test_the_floor_counts_the_products_that_the_gradient_needs():
     # xs twice, w once, the state written and read: 6·(8 + 5 + 10) floats; 1 GB/s
     floor = benchmarks.floor_ms(problem, Rates(1e15, 1e9))
     assert floor == pytest.approx(4 * 6 * 23 / 1e6)
+
+
+def test_every_program_runs_once_a_round_after_one_run_that_is_not_timed():
+    ran = []
+
+    def fake(name, seconds):
+        def run():
+            time.sleep(seconds)
+            ran.append(name)
+
+        return Program(run)
+
+    programs = {"fast": fake("fast", 0.0), "slow": fake("slow", 0.02)}
+    times = interleave(programs, seconds=0.0, least=3)
+    assert ran == ["fast", "slow"] * 4
+    assert times["fast"].shape == times["slow"].shape == (3,)
+    assert times["slow"].min() >= 0.02 > np.median(times["fast"])
+    ran.clear()
+    times = interleave(programs, seconds=0.1, least=1)
+    assert sum(map(np.sum, times.values())) > 0.09  # and not the one round alone
+
+
+def test_a_run_has_ended_when_its_program_returns():
+    def slow(a):
+        return jax.lax.fori_loop(0, 20, lambda _, a: jnp.cos(a @ a), a)
+
+    a = jnp.ones((512, 512))
+    assert compile_program(slow, a).run().is_ready()
+    # The control: by itself it is still under way.
+    assert not jax.jit(slow)(a).is_ready()
+
+
+def test_memory_is_that_of_all_devices():
+    def f(a):
+        return jnp.sin(a).T @ jnp.cos(a)
+
+    mesh = jax.sharding.Mesh(jax.devices()[:4], ("batch",))
+    spec = jax.sharding.PartitionSpec("batch")
+    split = jax.shard_map(f, mesh=mesh, in_specs=spec, out_specs=spec)
+    one = compile_program(f, jnp.ones((32, 32))).temporary_mib
+    four = compile_program(split, jnp.ones((4 * 32, 32))).temporary_mib
+    assert one > 0 and four == 4 * one
+
+
+def test_rates_are_operations_and_bytes_over_the_best_time(monkeypatch):
+    counted = []
+
+    def count(f, a):
+        flops = jax.jit(f).lower(a).cost_analysis()["flops"]  # by XLA
+        made = jax.eval_shape(f, a)
+        counted.append({"flops": flops, "bytes": a.nbytes + 4 * made.size})
+
+    times = {"product": np.array([3.0, 0.5, 2.0]), "copy": np.array([0.25, 4.0])}
+    monkeypatch.setattr(timing, "compile_program", count)
+    monkeypatch.setattr(timing, "interleave", lambda *_, **__: times)
+    rates = machine_rates()
+    product, copy = counted
+    assert rates == (product["flops"] / 0.5, copy["bytes"] / 0.25)
+
+
+def test_keras_on_another_backend_is_refused(monkeypatch):
+    loaded = SimpleNamespace(backend=SimpleNamespace(backend=lambda: "torch"))
+    monkeypatch.setitem(sys.modules, "keras", loaded)
+    monkeypatch.setenv("KERAS_BACKEND", "torch")
+    with pytest.raises(RuntimeError, match="expected the backend 'jax', got 'torch'"):
+        JAX_PEERS["keras"]("lstm", 4)
 
 
 def _touch(mib):

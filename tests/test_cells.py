@@ -104,15 +104,25 @@ def test_a_low_precision_gate_is_the_float32_gate_to_rounding(name, dtype):
 # The first parameters -------------------------------------------------------------
 
 
+def gates_of(w, gates):
+    """The columns of each gate, each of which has a draw of its own."""
+    blocks = np.split(np.float64(w), gates, axis=1)
+    for i, one in enumerate(blocks):
+        assert all(np.abs(one - other).max() > 0.1 for other in blocks[:i])
+    return blocks
+
+
 @each_cell
-def test_first_recurrent_weights_are_orthogonal_gate_by_gate(name, key):
-    params = CELLS[name].init(key, 3, 16)
-    blocks = np.split(np.float64(params.w_s), CELLS[name].gates, axis=1)
-    for w in blocks:
+def test_first_weights_are_drawn_gate_by_gate_and_the_recurrent_ones_orthogonal(
+    name, key
+):
+    cell = CELLS[name]
+    params = cell.init(key, 16, 16)
+    inputs, recurrent = (gates_of(w, cell.gates) for w in params[:2])
+    for w in recurrent:
         # float32's rounding of sums of 16 terms
         np.testing.assert_allclose(w.T @ w, np.eye(16), atol=1e-5)
-    for w in blocks[1:]:  # each gate has a draw of its own
-        assert np.abs(w - blocks[0]).max() > 0.1
+    assert np.abs(inputs[0] - recurrent[0]).max() > 0.1
 
 
 def test_first_input_weights_have_variance_one_over_inputs(key):

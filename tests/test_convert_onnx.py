@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from onnx_oracle import ACTIVATIONS, run_operator
+from table import assert_alike, assert_equal, relative_errors
 
 from jaxrnn import LSTMState, State, bidirectional, elman, gru, lstm, unroll
 from jaxrnn.convert import from_onnx, to_onnx
 from jaxrnn.layers import Directions, backward_only
-from tests.onnx_oracle import ACTIVATIONS, run_operator
-from tests.table import assert_alike, assert_equal, relative_errors
 
 T, ROWS, D, H = 5, 3, 2, 4
 LENGTHS = np.array([3, 5, 0])

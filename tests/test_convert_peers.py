@@ -1,71 +1,89 @@
 """Converted networks against the real ones: outputs, gradients, lengths, states."""
 
 from functools import cache
+from itertools import product
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from table import assert_alike, assert_equal
 
 from experiments import conversion
 from experiments.conversion import compare, differences, largest, sample_for
-from experiments.conversion_peers import LIBRARIES, other
+from experiments.conversion_peers import LIBRARIES, installed, other
 from experiments.conversion_sides import KINDS, Sizes
-from jaxrnn import gru, unroll
-from tests.table import assert_alike, assert_equal
+from jaxrnn import unroll
 
 SIZES, STEPS, ROWS = Sizes(3, 4), 5, 3
 LIMITS = {"float32": 5e-6, "float64": 1e-13}
-# The gates of each kind in the library's own order
+# The gates of each kind in the library's own order; two directions have no order.
 GATES = {"elman": 1, "lstm": 4, "optimized lstm": 4, "gru": 3, "gru, reset before": 3}
+
+# The networks that each library has: with a bias, and without.
+FLAX = ("elman", "lstm", "optimized lstm", "gru")
+FIVE = ("elman", "lstm", "gru", "gru, reset before", "bidirectional lstm")
+FOUR = ("elman", "lstm", "gru", "bidirectional lstm")
+NETWORKS = {
+    "keras": (FIVE, FIVE),
+    "flax linen": (FLAX, ()),
+    "flax nnx": (FLAX, ()),
+    "haiku": (("elman", "lstm", "gru, reset before"), ("elman",)),
+    "equinox": (("lstm", "gru"), ("lstm", "gru")),
+    "torch": (FOUR, FOUR),
+    "onnx": (FIVE, FIVE),
+}
+PAIRS = [(library, kind) for library, (kinds, _) in NETWORKS.items() for kind in kinds]
+each_pair = pytest.mark.parametrize("library, kind", PAIRS)
 
 pytestmark = [
     pytest.mark.usefixtures("compile_fast"),
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
 ]
 
-
-@pytest.fixture(params=LIBRARIES)
-def library(request):
-    """The name of another library."""
-    return request.param
+made = cache(other)  # what is compiled for one test serves the next
 
 
-@pytest.fixture(params=KINDS)
-def kind(request):
-    """The name of a kind of network."""
-    return request.param
+def need(library):
+    """Skip a test of a library that is not there."""
+    if not installed(library):
+        pytest.skip(f"{library} is not installed")
 
 
-@cache  # what is compiled for one test serves the next
-def made(library, kind, bias, dtype):
-    if "before" in kind:
-        try:
-            gru(reset_after=False)
-        except ValueError:
-            pytest.skip("gru(reset_after=False) is not there yet")
-    return other(library, kind, SIZES, bias, dtype)
-
-
-def network_or_skip(library, kind, bias=True, dtype="float32"):
-    found = made(library, kind, bias, dtype)
-    if found is None:
-        pytest.skip(f"{library} is not installed, or has no such {kind}")
+def network_of(library, kind, bias=True, dtype="float32"):
+    need(library)
+    found = made(library, kind, SIZES, bias, dtype)
+    assert found is not None, f"{library} has no such {kind}"
     return found
 
 
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_every_network_of_a_library_is_among_the_tested_ones(library):
+    need(library)
+    for bias, kinds in zip((True, False), NETWORKS[library], strict=True):
+        found = {kind: made(library, kind, SIZES, bias, "float32") for kind in KINDS}
+        assert {kind for kind in KINDS if found[kind] is not None} == set(kinds)
+
+
+def test_every_library_is_tested():
+    assert set(NETWORKS) == set(LIBRARIES)
+
+
+@each_pair
 def test_outputs_and_gradients_with_lengths_in_float32(library, kind):
-    network = network_or_skip(library, kind)
+    network = network_of(library, kind)
     found = compare(network, STEPS, ROWS, lengths=network.lengths)
     assert max(found.values()) < LIMITS["float32"], found
 
 
+@each_pair
 def test_outputs_and_gradients_in_float64_and_without_a_bias(library, kind):
     # Keras in float32; with a bias where the library always has one.
     dtype = "float32" if library == "keras" else "float64"
+    bias = kind not in NETWORKS[library][1]
     with jax.enable_x64(dtype == "float64"):
-        bias = made(library, kind, False, dtype) is None
-        network = network_or_skip(library, kind, bias, dtype)
+        network = network_of(library, kind, bias, dtype)
         found = compare(network, STEPS, ROWS, lengths=False)
     if library == "onnx":  # its gradient is central differences
         outputs, gradients = largest(found)
@@ -74,14 +92,12 @@ def test_outputs_and_gradients_in_float64_and_without_a_bias(library, kind):
     assert max(found.values()) < LIMITS[dtype], found
 
 
+@pytest.mark.parametrize("library, kind", [p for p in PAIRS if p[1] in GATES])
 def test_control_two_gates_swapped_are_found(library, kind):
-    network = network_or_skip(library, kind)
-    gates = GATES.get(kind)
-    if gates is None:
-        pytest.skip("its directions are cells of the other kinds")
+    network = network_of(library, kind)
 
-    def swapped(a):
-        first, second, *rest = jnp.split(a, max(gates, 2), axis=-1)
+    def swapped(a):  # an only gate's two halves
+        first, second, *rest = jnp.split(a, max(GATES[kind], 2), axis=-1)
         return jnp.concatenate([second, first, *rest], axis=-1)
 
     layer, params = network.read(network.weights)
@@ -93,11 +109,17 @@ def test_control_two_gates_swapped_are_found(library, kind):
     assert differences(hs, wanted)[""] > 1e-2
 
 
-@pytest.mark.parametrize("bias", [True, False], ids=["bias", "no-bias"])
+# ONNX has files of its own: nothing is written.
+COMING_BACK = [
+    (library, kind, bias)
+    for (library, kind), bias in product(PAIRS, (True, False))
+    if library != "onnx" and (bias or kind in NETWORKS[library][1])
+]
+
+
+@pytest.mark.parametrize("library, kind, bias", COMING_BACK)
 def test_weights_come_back(library, kind, bias):
-    if library == "onnx":
-        pytest.skip("it has files of its own")
-    network = network_or_skip(library, kind, bias)
+    network = network_of(library, kind, bias)
     params = network.read(network.weights)[1]
     back = network.write(params)
     if library == "haiku" and kind == "lstm":
@@ -110,8 +132,11 @@ def test_weights_come_back(library, kind, bias):
 
 
 def test_the_table_is_printed_and_written(tmp_path, capsys, monkeypatch):
-    pytest.importorskip("equinox")
+    def has(library, kind, *_):
+        return SimpleNamespace(lengths=True) if kind == "gru" else None
+
     found = {".hs": 1e-7, ".final[0]": 2e-7, ".d_xs": 3e-7, ".d_weights['bias']": 1e-9}
+    monkeypatch.setattr(conversion, "other", has)
     monkeypatch.setattr(conversion, "compare", lambda *_, **__: found)
     out = tmp_path / "table.md"
     config = conversion.Config(("equinox",), ("elman", "gru"), 4, 2, 2, 3, out)

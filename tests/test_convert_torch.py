@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from table import assert_alike, assert_equal, relative_errors
 
 from jaxrnn import bidirectional, elman, gru, lstm, stack, unroll
 from jaxrnn.cell import Params
 from jaxrnn.convert import from_torch, to_torch
 from jaxrnn.layers import Directions
-from tests.table import assert_alike, assert_equal, relative_errors
 
 T, ROWS, D, H = 5, 3, 2, 4
 LENGTHS = [3, 5, 1]
@@ -190,16 +190,8 @@ def test_in_float32(torch, compile_fast, name):
 
 @pytest.mark.parametrize("layers, sides, bias", [(1, 1, True), (2, 2, False)])
 def test_a_projection(torch, compile_fast, x64, layers, sides, bias):
-    has_projection()
     errors = compare("lstm", layers, sides, bias, np.float64, proj=3)
     assert max(errors.values()) < TOLERANCE[np.float64], errors
-
-
-def has_projection():
-    try:
-        lstm(projection=2)  # pyright: ignore[reportCallIssue]
-    except TypeError:
-        pytest.skip("lstm has no projection")
 
 
 def swap_gates(params):
@@ -270,7 +262,6 @@ def test_there_and_back_is_exact(name, layers, sides, bias, dtype, seed):
 
 
 def test_a_projection_there_and_back_is_exact():
-    has_projection()
     state_dict = dict_of("lstm", 2, 2, proj=3)
     _, params = from_torch(state_dict)
     assert_equal(to_torch(params), state_dict)

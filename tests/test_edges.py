@@ -238,6 +238,8 @@ def test_no_steps_and_no_rows_give_empty_outputs_and_zero_gradients(length, rows
 def test_a_networks_error_leaves_out_what_is_past_each_length(error, key):
     net = network(gru(), error)
     params = net.init(key, 2, 3, 4, dtype=jnp.float64)
+    shift = np.arange(1.0, 5.0)  # what a padded step would put out
+    params = params._replace(readout=params.readout._replace(b_y=shift))
     case = draw(gru(), steps=STEPS, batch=(ROWS,))
     lengths, resets = np.array([2, 5, 0]), drawn_edges(1)[1]
     past = np.arange(STEPS)[:, None] >= lengths
@@ -260,4 +262,4 @@ def test_a_networks_error_leaves_out_what_is_past_each_length(error, key):
         assert_alike((value, grads), wanted, 1e-10)
         assert_alike(net.error(*given, weights=w, **edges), wanted[0], 1e-10)
     ys, _ = net.apply(*given[:2], lengths=lengths)
-    assert not ys[past].any() and np.isfinite(ys).all()
+    assert not ys[past].any() and np.isfinite(ys).all() and ys[~past].all()

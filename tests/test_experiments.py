@@ -1,11 +1,12 @@
 """The experiments at their smallest settings, and the text tools under them."""
 
 import hashlib
+import io
 import json
 import math
 import shutil
 from collections import Counter, defaultdict
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import jax
@@ -14,25 +15,37 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from experiments import agreement, char_lm, char_model, flow_studies, gradient_flow
+from experiments import (
+    agreement,
+    char_lm,
+    char_model,
+    flow_studies,
+    gradient_flow,
+    run_folder,
+)
+from experiments.run_folder import Checkpoints, open_run, write_json
 from experiments.text import Corpus, ngram_bits, read_corpus, streams, window, windows
+from tests.table import assert_equal
 
-TINY = {"hidden": 8, "steps": 6, "batch": 4, "window": 10, "sample": 30}
+TINY = {"hidden": 8, "steps": 6, "batch": 2, "window": 10, "sample": 30}
 
-
-pytestmark = pytest.mark.usefixtures("optax_promotes")
+pytestmark = pytest.mark.usefixtures("optax_promotes", "compile_fast")
 
 
 @pytest.fixture(scope="module")
-def text(tmp_path_factory) -> Path:
-    corpus = read_corpus()
+def shakespeare() -> Corpus:
+    return read_corpus()
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory, shakespeare) -> Path:
     path = tmp_path_factory.mktemp("text") / "some.txt"
-    path.write_text(corpus.decode(corpus.train[20_000:32_000]))
+    path.write_text(shakespeare.decode(shakespeare.train[20_000:32_000]))
     return path
 
 
-def test_shakespeare_is_what_its_readme_says():
-    corpus = read_corpus()
+def test_shakespeare_is_what_its_readme_says(shakespeare):
+    corpus = shakespeare
     readme = Path(char_lm.__file__).with_name("data") / "README.md"
     assert corpus.sha256 in readme.read_text()
     # 42 works, 5,057,240 characters: counted when the file was made
@@ -53,6 +66,8 @@ def test_windows_of_streams_cover_the_text_in_order_and_targets_are_the_next_sym
     np.testing.assert_array_equal(np.concatenate([x for x, _ in pieces]), stream[:32])
     for x, y in pieces:
         np.testing.assert_array_equal(y, x + 1)
+    # A stream's last symbol is a target alone.
+    assert [windows(stream[:n], 8) for n in (8, 9, 32, 33)] == [0, 1, 3, 4]
 
 
 def slow_witten_bell(train: str, held_out: str, order: int, size: int) -> float:
@@ -87,42 +102,110 @@ def test_ngram_bits_equal_a_slow_count(text):
 
 
 def test_cells_of_equal_size_differ_by_less_than_a_percent():
-    lstm = char_model.build_equal("lstm", 128, 84)
+    lstm = char_model.build_equal("lstm", 64, 84)
     for cell in ("elman", "gru"):
-        other = char_model.build_equal(cell, 128, 84)
+        other = char_model.build_equal(cell, 64, 84)
         assert other.size() == pytest.approx(lstm.size(), rel=0.01)
+        # the nearest: from above for one of them, from below for the other
+        for hidden in (other.hidden - 1, other.hidden + 1):
+            size = char_model.build(cell, hidden, 84).size()
+            assert abs(other.size() - lstm.size()) < abs(size - lstm.size())
+
+
+def test_inputs_are_one_hot_vectors_of_mean_square_one():
+    model = char_model.build("elman", 4, 9)
+    found = model.encode(jnp.arange(9))
+    np.testing.assert_allclose(found, 3 * np.eye(9), rtol=1e-6)
+
+
+def zeros(model):
+    """Its parameters, all zero, without drawing any."""
+    shapes = jax.eval_shape(lambda: model.init(0))
+    return jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), shapes)
+
+
+def test_a_window_weighs_as_many_terms_as_its_error_is_a_mean_of():
+    model = char_model.build("elman", 2, 4)
+    params = zeros(model)
+    some = jnp.zeros((5, 3), jnp.int32)
+    error, outcome = model.error(params, None, (some, some))
+    assert outcome.weight == 15
+    assert error == pytest.approx(math.log(4))
 
 
 def test_validation_equals_one_pass_over_every_stream(text):
     corpus = read_corpus(text)
     model = char_model.build("gru", 5, len(corpus.symbols))
     params = model.init(3)
-    stream = streams(corpus.held_out, 64)
-    error, _ = model.error(
-        params, None, (jnp.asarray(stream[:-1]), jnp.asarray(stream[1:]))
-    )
-    bits = char_model.validate(model, params, corpus)
-    assert bits == pytest.approx(float(error) / math.log(2), rel=1e-5)
+    stream = jnp.asarray(streams(corpus.held_out, 64))
+    assert len(stream) == 18  # three windows of 5 and one symbol, and two left over
+    error, _ = model.error(params, None, (stream[:15], stream[1:16]))
+    bits = char_model.validate(model, params, corpus, size=5)
+    assert bits == pytest.approx(float(error) / math.log(2), rel=1e-6)
 
 
 def test_char_lm_trains_and_resumes_to_the_bit(text, tmp_path):
-    options = dict(TINY, text=text, cell=("lstm",), validate_every=2)
-    whole = char_lm.main(char_lm.Config(**options, out=tmp_path / "whole"))
-    assert json.loads((tmp_path / "whole/summary.json").read_text())["sha256"]
-    assert (tmp_path / "whole/char_lm.png").stat().st_size > 10_000
-    assert whole["cells"]["lstm"]["updates"] == 3  # 6 windows, 2 an update
+    config = char_lm.Config(
+        **TINY, text=text, cell=("lstm",), validate_every=2, out=tmp_path
+    )
+    summary = char_lm.main(config)
+    assert json.loads((tmp_path / "summary.json").read_text())["sha256"]
+    assert (tmp_path / "char_lm.png").stat().st_size > 10_000
+    assert summary["cells"]["lstm"]["updates"] == 3  # 6 windows, 2 an update
 
     # As if it had been cut after window 4: the newest checkpoint goes.
-    cut = tmp_path / "cut"
-    shutil.copytree(tmp_path / "whole", cut)
-    shutil.rmtree(cut / "checkpoints/lstm/6")
-    again = char_lm.main(char_lm.Config(**options, out=cut, resume=True))
-    assert (
-        again["cells"]["lstm"]["held_out_bits"]
-        == (whole["cells"]["lstm"]["held_out_bits"])
+    shutil.rmtree(tmp_path / "checkpoints/lstm/6")
+    config = replace(config, resume=True)
+    assert open_run(tmp_path, "char_lm", asdict(config), resume=True) == tmp_path
+    corpus, said = read_corpus(text), io.StringIO()
+    model = char_model.build("lstm", 8, len(corpus.symbols))
+    params, history, figures = char_lm.train(
+        model, corpus, config, tmp_path, Console(file=said)
     )
-    texts = [(tmp_path / d / "sample_lstm.txt").read_text() for d in ("whole", "cut")]
-    assert texts[0] == texts[1]
+    assert "lstm 5/6" in said.getvalue() and "lstm 4/6" not in said.getvalue()
+    assert len(history.bits) == 6 and history.held_out_at == [2, 4, 6]
+    assert figures["held_out_bits"] == summary["cells"]["lstm"]["held_out_bits"]
+    drawn = char_model.sample(model, params, jax.random.key(1), 30)
+    assert corpus.decode(drawn) == (tmp_path / "sample_lstm.txt").read_text()
+
+
+def test_the_newest_checkpoint_comes_back_to_the_bit(tmp_path):
+    nothing = char_lm.History([], [], [], [])
+    rest = {"w": jnp.zeros(3), "step": jnp.zeros((), jnp.int32)}
+    checkpoints = Checkpoints(tmp_path)
+    assert checkpoints.restore(rest, nothing) == (rest, nothing)
+    for step in (2, 4):
+        state = {"w": jnp.arange(3.0) / step, "step": jnp.int32(step)}
+        history = char_lm.History([1 / 3] * step, [0.1] * step, [step], [2 / 3])
+        checkpoints.save(step, state, history)
+    checkpoints.close()
+    found = Checkpoints(tmp_path).restore(rest, nothing)
+    assert_equal(found[0], state)
+    assert found[1] == history
+
+
+def test_runs_are_numbered_on_and_the_newest_is_resumed(tmp_path, monkeypatch):
+    monkeypatch.setattr(run_folder, "_RUNS", tmp_path)
+    for name in ("char_lm-old", "other-20"):  # no runs of this name
+        (tmp_path / name).mkdir()
+    options = {"hidden": 8}
+    made = [open_run(None, "char_lm", options, resume=False) for _ in range(11)]
+    assert [path.name for path in made] == [f"char_lm-{n}" for n in range(1, 12)]
+    assert open_run(None, "char_lm", options, resume=True) == made[-1]
+
+
+def test_a_crash_while_writing_leaves_the_file_as_it_was(tmp_path, monkeypatch):
+    path, write = tmp_path / "summary.json", Path.write_text
+    write_json(path, {"bits": 2.5})
+
+    def half(self, text):
+        write(self, text[: len(text) // 2])
+        raise OSError("no space left")
+
+    monkeypatch.setattr(Path, "write_text", half)
+    with pytest.raises(OSError, match="no space left"):
+        write_json(path, {"bits": 1.5})
+    assert json.loads(path.read_text()) == {"bits": 2.5}
 
 
 @pytest.mark.parametrize("resume", [False, True])
@@ -164,7 +247,7 @@ def test_manual_and_autodiff_training_agree(text, tmp_path):
 
 def test_a_sample_is_drawn_from_the_model():
     model = char_model.build("elman", 4, 3)
-    params = jax.tree.map(jnp.zeros_like, model.init(0))
+    params = zeros(model)
     # All weights zero but the readout's bias: symbols are independent draws from it.
     b_y = jnp.log(jnp.array([0.7, 0.2, 0.1]))
     params = params._replace(readout=params.readout._replace(b_y=b_y))
@@ -172,6 +255,23 @@ def test_a_sample_is_drawn_from_the_model():
     shares = np.bincount(drawn, minlength=3) / 4000
     # three standard deviations of a share of 0.7 in 4000: 0.022
     np.testing.assert_allclose(shares, [0.7, 0.2, 0.1], atol=0.022)
+
+
+@pytest.mark.parametrize("by", ["state", "symbol"])
+def test_a_sample_goes_on_from_the_last_state_and_symbol(by):
+    model = char_model.build("elman", 1, 2)
+    params = zeros(model)
+    # h_t = tanh(1 - 5 h_{t-1}), or the sign that symbol t-1 does not stand for; the
+    # readout turns h > 0 into symbol 0, all but surely.
+    cell = {
+        "state": params.cell._replace(w_s=jnp.array([[-5.0]]), b=jnp.ones(1)),
+        "symbol": params.cell._replace(w_x=jnp.array([[-5.0], [5.0]])),
+    }[by]
+    readout = params.readout._replace(w_y=jnp.array([[100.0, -100.0]]))
+    params = params._replace(cell=cell, readout=readout)
+    drawn = char_model.sample(model, params, jax.random.key(0), 8)
+    first = {"state": 0, "symbol": 1}[by]  # after symbol 0, and a state of zero
+    assert drawn.tolist() == [first, 1 - first] * 4
 
 
 FLOW = gradient_flow.Config(
@@ -224,8 +324,18 @@ def test_the_cliff_is_where_the_paper_has_it():
     assert moved == pytest.approx(0.1, rel=1e-4)  # the rate, times a norm of 1
 
 
-def test_agreement_reports_the_largest_error_of_each_dtype():
-    config = agreement.Config(model=("elman relu", "zoneout"), steps=4, chunks=(3,))
-    for errors in agreement.main(config).values():
-        assert 0 < errors["float64"] < 1e-13 < errors["float32"] < 1e-5
-        assert errors["check_gradients"] < 1e-10 and errors["differences"] < 1e-6
+def test_agreement_is_to_rounding_in_each_dtype():
+    config = agreement.Config(model=("zoneout",), steps=4, chunks=(3,))
+    errors = agreement.main(config)["zoneout"]
+    assert 0 < errors["float64"] < 1e-13 < errors["float32"] < 1e-5
+    assert errors["check_gradients"] < 1e-10 and errors["differences"] < 1e-6
+
+
+def test_agreement_reports_the_largest_error_of_each_kind_of_call(monkeypatch):
+    found = iter([{"w": 1.0, "b": 3.0}, {"w": 2.0}, {"w": 5.0}, {"w": 4.0}])
+    monkeypatch.setattr(agreement, "draw", lambda *_, **__: (None, {}))
+    monkeypatch.setattr(agreement, "relative_errors", lambda *_: next(found))
+    monkeypatch.setattr(agreement, "audit", lambda *_: (6.0, 7.0))
+    errors = agreement.main(agreement.Config(model=("gru",), chunks=(1, 2)))["gru"]
+    assert (errors["float64"], errors["float32"]) == (3.0, 5.0)
+    assert (errors["check_gradients"], errors["differences"]) == (6.0, 7.0)

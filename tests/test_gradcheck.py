@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
+from table import draw_params
 
 from jaxrnn import (
     Network,
@@ -33,16 +34,6 @@ FURTHER = ["rtrl", "scan", "truncated 3"]  # of a network, three steps long
 
 
 pytestmark = pytest.mark.usefixtures("compile_fast")
-
-
-def draw_params(net):
-    """A network's parameters, 2 inputs to 3 units to 2 outputs, no bias zero."""
-    key = jax.eval_shape(lambda: jax.random.key(0))
-    shapes = jax.eval_shape(lambda k: net.init(k, 2, 3, 2), key)
-    rng = np.random.default_rng(1)
-    return jax.tree.map(
-        lambda a: jnp.asarray(rng.standard_normal(a.shape) / 2, jnp.float32), shapes
-    )
 
 
 def check(cell_or_net, *state, **options):

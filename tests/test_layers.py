@@ -1,6 +1,8 @@
 """Layers: what they compute, and that their gradients by hand are JAX's own."""
 
 from functools import partial
+from itertools import combinations
+from operator import itemgetter
 
 import jax
 import jax.numpy as jnp
@@ -46,6 +48,7 @@ LAYERS = {
 T, ROWS, D, H = 6, 3, 2, 4
 LENGTHS = np.array([6, 0, 4])
 RESETS = np.random.default_rng(1).random((T, ROWS)) < 0.3
+RESETS[3, 2] = True  # at a row's last step
 EDGES = {"lengths": LENGTHS, "resets": RESETS, "reverse": True, "chunk_size": 4}
 
 
@@ -57,10 +60,9 @@ def noise_of(layer, case, seed=3):
     return draw_noise(jax.random.key(seed), layer, case.params, jnp.asarray(case.xs))
 
 
-def error(layer, options, gradient, params, xs, state, noise):
-    hs, final = unroll(
-        layer, params, xs, state, gradient=gradient, noise=noise, **options
-    )
+def error(layer, options, gradient, params, xs, state, reset_to=None, noise=None):
+    given = {"gradient": gradient, "reset_to": reset_to, "noise": noise}
+    hs, final = unroll(layer, params, xs, state, **given, **options)
     ends = sum(jnp.cos(1.3 * s).sum() for s in jax.tree.leaves(final))
     return jnp.sin(hs).sum() + ends
 
@@ -71,22 +73,71 @@ def test_manual_gradient_equals_autodiff(name, chance, x64):
     layer, options = LAYERS[name], EDGES if chance else {}
     case = case_of(layer)
     noise = noise_of(layer, case) if chance else None
+    restart = case_of(layer, seed=1).state
 
     @jax.jit
-    def both(params, xs, state, noise):
+    def both(params, xs, state, reset_to, noise):
         inputs = params, xs, state
         manual, auto = (
-            jax.grad(partial(error, layer, options, g), (0, 1, 2))(*inputs, noise)
+            jax.grad(partial(error, layer, options, g), (0, 1, 2, 3))(
+                *inputs, reset_to, noise
+            )
             for g in ("manual", "autodiff")
         )
-        hs, final = unroll(layer, *inputs, noise=noise, **options)
+        given = {"reset_to": reset_to, "noise": noise, **options}
+        hs, final = unroll(layer, *inputs, **given)
         pulls = jnp.cos(hs), jax.tree.map(lambda s: -1.3 * jnp.sin(1.3 * s), final)
-        by_hand = bptt(layer, *inputs, pulls[0], final=pulls[1], noise=noise, **options)
+        by_hand = bptt(layer, *inputs, pulls[0], final=pulls[1], **given)
         return manual, auto, by_hand
 
-    manual, auto, by_hand = both(*case.inputs, noise)
+    manual, auto, by_hand = both(*case.inputs, restart, noise)
     assert_alike(manual, auto, 1e-10)
-    assert_alike((by_hand.params, by_hand.xs, by_hand.state), auto, 1e-10)
+    assert_alike((by_hand.params, by_hand.xs, by_hand.state), auto[:3], 1e-10)
+    assert any(np.any(d) for d in jax.tree.leaves(auto[3])) == chance
+
+
+@pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
+def test_a_restart_of_its_own_has_the_gradient_of_a_loop_over_rows_and_steps(
+    reverse, x64
+):
+    cells = elman(), lstm()
+    layer = bidirectional(*cells, merge=None)
+    case, restart = case_of(layer), case_of(layer, seed=1).state
+    # at a row's first step, inside, at its last and past it
+    resets = np.zeros((T, ROWS), bool)
+    resets[[0, 3, 3, 5, 2], [0, 0, 2, 2, 1]] = True
+    edges = {"lengths": LENGTHS, "resets": resets, "reverse": reverse}
+
+    def loop(params, xs, state, restart):
+        total = 0.0
+        for row, k in np.ndindex(ROWS, 2):
+            order = list(range(LENGTHS[row]))
+            if reverse != (k == 1):
+                order.reverse()
+            # a reset separates the same two steps in both directions
+            at = order if k == 0 else [None, *order[:-1]]
+            now, anew = jax.tree.map(itemgetter(row), (state[k], restart[k]))
+            for t, cut in zip(order, at, strict=False):
+                now = anew if cut is not None and resets[cut, row] else now
+                now, _ = step(cells[k], params[k], now, xs[t, row])
+                total += jnp.sin(now[0]).sum()
+            total += sum(jnp.cos(1.3 * s).sum() for s in now)
+        return total
+
+    def summed(gradient, params, xs, state, restart):
+        given = {"gradient": gradient, "reset_to": restart, **edges}
+        hs, final = unroll(layer, params, xs, state, **given)
+        ends = sum(jnp.cos(1.3 * s).sum() for s in jax.tree.leaves(final))
+        return sum(jnp.sin(h).sum() for h in hs) + ends
+
+    @jax.jit
+    def gradients(*inputs):
+        errors = loop, partial(summed, "manual"), partial(summed, "autodiff")
+        return [jax.value_and_grad(e, (0, 1, 2, 3))(*inputs) for e in errors]
+
+    wanted, manual, auto = gradients(*case.inputs, restart)
+    assert_alike(manual, wanted, 1e-10)
+    assert_alike(auto, wanted, 1e-10)
 
 
 @pytest.mark.parametrize("gradient", ["manual", "autodiff"])
@@ -126,7 +177,7 @@ def test_control_a_gradient_without_a_mask_is_found(x64):
     noise = noise_of(layer, case)
     unmasked = noise._replace(cell=noise.cell._replace(mask=None))
     grads = (
-        jax.grad(partial(error, layer, {}, "manual"))(*case.inputs, n)
+        jax.grad(partial(error, layer, {}, "manual"))(*case.inputs, noise=n)
         for n in (noise, unmasked._replace(cell=CellNoise(noise.cell.weights)))
     )
     with pytest.raises(TypeError, match="noise"):
@@ -134,7 +185,7 @@ def test_control_a_gradient_without_a_mask_is_found(x64):
     full = jnp.ones_like(noise.cell.mask)
     other = noise._replace(cell=noise.cell._replace(mask=full))
     right, wrong = (
-        jax.grad(partial(error, layer, {}, "manual"))(*case.inputs, n)
+        jax.grad(partial(error, layer, {}, "manual"))(*case.inputs, noise=n)
         for n in (noise, other)
     )
     assert max(relative_errors(right, wrong).values()) > 1e-3
@@ -277,13 +328,20 @@ def test_a_layer_with_a_backward_direction_has_no_single_step(layer, x64):
         step(layer, case.params, case.state, jnp.asarray(case.xs[0]))
 
 
-def test_masks_are_one_for_all_steps(x64):
-    layer = noisy(gru(), inputs=0.4, state=0.4, weights=0.4)
-    case = case_of(layer)
+def test_masks_are_one_for_all_steps_each_of_its_own_rate(x64):
+    layer = noisy(gru(), inputs=0.2, state=0.4, weights=0.6)
+    case = draw(layer, steps=T, batch=(ROWS,), inputs=5, units=H)
     noise = noise_of(layer, case)
     hs, _ = unroll(layer, *case.inputs, noise=noise)
-    assert noise.mask.shape == (ROWS, D) and noise.cell.mask.shape == (ROWS, H)
     p, masks = case.params, noise.cell
+    drawn = [
+        (noise.mask, 0.2, (ROWS, 5)),
+        (masks.mask, 0.4, (ROWS, H)),
+        (masks.weights, 0.6, (H, 3 * H)),
+    ]
+    for mask, rate, shape in drawn:
+        assert mask.shape == shape
+        np.testing.assert_allclose(np.unique(mask), [0, 1 / (1 - rate)])
     h = np.asarray(case.state.h)
     for t in range(T):
         z = case.xs[t] * np.asarray(noise.mask) @ p.w_x + p.b
@@ -344,15 +402,64 @@ def test_a_network_takes_a_backward_layer_below_another_with_noise(x64):
 
 
 def test_dropout_between_layers_drops_at_every_step_anew_and_keeps_the_mean():
-    layer = stack(elman(), elman(), dropout=0.25)
+    layer = stack(elman(), elman(), elman(), dropout=0.25)
     params = layer.init(jax.random.key(0), D, 50)
     xs = jnp.zeros((100, 8, D))
-    (mask,) = draw_noise(jax.random.key(1), layer, params, xs).between
-    assert mask.shape == (100, 8, 50)
-    assert set(np.unique(mask)) == {0.0, np.float32(1 / 0.75)}
-    # 40,000 draws: the mean's standard error is 0.003
-    assert abs(float(mask.mean()) - 1) < 0.015
-    assert not (mask[0] == mask[1]).all()
+    between = draw_noise(jax.random.key(1), layer, params, xs).between
+    for mask in between:
+        assert mask.shape == (100, 8, 50)
+        assert set(np.unique(mask)) == {0.0, np.float32(1 / 0.75)}
+        # 40,000 draws: the mean's standard error is 0.003
+        assert abs(float(mask.mean()) - 1) < 0.015
+        assert not (mask[0] == mask[1]).all()
+    assert not (between[0] == between[1]).all()
+
+
+@pytest.mark.parametrize("skip", [None, "residual", "input"])
+def test_what_is_dropped_between_layers_reaches_neither_the_next_one_nor_the_sum(
+    skip, x64
+):
+    cells = gru(), elman(), gru()
+    layer = stack(*cells, skip=skip, dropout=0.4)
+    case = case_of(layer)
+    noise = noise_of(layer, case)
+    hs, _ = unroll(layer, *case.inputs, noise=noise)
+    below, _ = unroll(cells[0], case.params[0], case.xs, case.state[0])
+    for i, mask in enumerate(noise.between, 1):
+        dropped = below * mask
+        reads = dropped
+        if skip == "input":
+            reads = jnp.concatenate([case.xs, dropped], axis=-1)
+        below, _ = unroll(cells[i], case.params[i], reads, case.state[i])
+        if skip == "residual":
+            below = below + dropped
+    assert_alike(hs, below, 1e-12)
+
+
+def all_differ(*trees):
+    """Whether no leaf of one is that of another."""
+    pairs = combinations(map(jax.tree.leaves, trees), 2)
+    return all((a != b).any() for pair in pairs for a, b in zip(*pair, strict=True))
+
+
+def test_layers_and_directions_start_with_draws_of_their_own(key):
+    # without biases, so that no leaf is a constant
+    layers = stack(gru(), gru(), gru()).init(key, H, H, bias=False)
+    assert all_differ(*layers)
+    both = bidirectional(gru()).init(key, D, H, bias=False)
+    assert all_differ(*both)
+
+
+def test_layers_directions_and_parts_of_a_state_are_disturbed_on_their_own(key):
+    chance = noisy(lstm(), inputs=0.5, state=0.5, weights=0.5, zoneout=0.5)
+    xs = jnp.zeros((20, ROWS, 4))
+    layer = stack(chance, chance, chance)
+    above = draw_noise(key, layer, layer.init(key, 4, 4), xs)
+    assert all_differ(*above.layers)
+    layer = bidirectional(chance)
+    both = draw_noise(key, layer, layer.init(key, 4, 4), xs)
+    assert all_differ(*both)
+    assert all_differ(*both.forward.cell.hold)
 
 
 def test_without_noise_rates_of_dropout_change_nothing(x64):

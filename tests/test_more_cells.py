@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from oracles import sigmoid
 from table import MORE_CELLS, assert_alike, draw, relative_errors
 
-from jaxrnn import bptt, elman, layer_norm, lru, lstm, unroll
+from jaxrnn import bptt, elman, lru, lstm, unroll
 from jaxrnn.layers import draw_noise, noisy
 
 pytestmark = pytest.mark.usefixtures("compile_fast", "x64")
@@ -274,6 +274,83 @@ def test_empty_and_small_sizes(name, steps, rows):
 
 # Starts ---------------------------------------------------------------------------
 
+INPUTS, UNITS = 300, 200
+
+
+@partial(jax.jit, static_argnums=0)
+def starts(name):
+    return MORE_CELLS[name].init(jax.random.key(3), INPUTS, UNITS)
+
+
+def own_leaves(own):
+    """The gate map's own parameters, by name."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(own)
+    return {path[-1].name: np.float64(leaf) for path, leaf in leaves}
+
+
+def assert_drawn(w, variance):
+    """Draws of this variance around 0, to four standard errors."""
+    assert abs(w.mean()) < 4 * (variance / w.size) ** 0.5
+    assert w.var() == pytest.approx(variance, rel=4 * (2 / w.size) ** 0.5)
+
+
+@each_cell
+def test_input_weights_start_with_variance_one_over_inputs_gate_by_gate(name):
+    w_x = np.float64(starts(name).w_x)
+    # complex inputs have half of it in each of their parts
+    assert_drawn(w_x, (0.5 if name == "lru" else 1) / INPUTS)
+    gates = np.split(w_x, MORE_CELLS[name].gates, axis=1)
+    for i, one in enumerate(gates):
+        assert all(np.abs(one - other).max() > 0.01 for other in gates[:i])
+
+
+@each_cell
+def test_recurrent_weights_start_orthogonal_gate_by_gate(name):
+    params = starts(name)
+    own = own_leaves(params.own)
+    rows, width = params.w_s.shape
+    wanted = {"lstm-projection": 2, "lstm-all": 2}.get(name, UNITS)
+    assert rows == wanted and width % UNITS == 0
+    blocks = np.split(np.float64(params.w_s), max(1, width // UNITS), axis=1)
+    blocks = [w for w in (*blocks, own.get("w_n", blocks[0])) if w.size]
+    for w in blocks:
+        np.testing.assert_allclose(w @ w.T, np.eye(rows), atol=1e-5)
+    assert len({w.tobytes() for w in blocks}) == width // UNITS + ("w_n" in own)
+
+
+@each_cell
+def test_what_a_gate_map_owns_starts_as_its_source_says(name):
+    params = starts(name)
+    forget = np.repeat([0.0, 1, 0, 0], UNITS)  # i, f, g, o
+    for leaf, value in own_leaves(params.own).items():
+        if leaf.startswith("gain"):
+            np.testing.assert_array_equal(value, 1)
+        elif leaf == "shift_z" and name == "layer-norm-lstm":
+            np.testing.assert_array_equal(value, forget)
+        elif leaf.startswith(("shift", "p_")):
+            np.testing.assert_array_equal(value, 0)
+        elif leaf == "w_p":
+            assert_drawn(value, 1 / UNITS)
+        elif leaf == "u":  # uniform in 0..1
+            assert value.min() >= 0 and value.max() <= 1
+            assert_drawn(value - 0.5, 1 / 12)
+        else:  # they have tests of their own
+            assert leaf == "w_n" or name == "lru"
+
+
+@each_cell
+def test_biases_start_at_zero_but_for_the_forget_gates(name):
+    params = starts(name)
+    if name.startswith("layer-norm"):  # whose shifts take their place
+        assert params.b is None and params.b_s is None
+        return
+    by_gate = np.reshape(params.b, (MORE_CELLS[name].gates, UNITS))
+    coupled = name in ("lstm-coupled", "lstm-all")
+    forget = {0: -1} if coupled else {1: 1} if name.startswith("lstm") else {}
+    for gate, b in enumerate(by_gate):
+        np.testing.assert_array_equal(b, forget.get(gate, 0))
+    assert params.b_s is None
+
 
 def test_an_irnn_starts_as_the_identity(key):
     params = elman("relu", recurrent="identity").init(key, 3, 5)
@@ -295,12 +372,6 @@ def test_a_coupled_forget_gate_starts_where_the_plain_one_does(key):
     b = lstm(1.0, coupled=True).init(key, 2, 3).b
     np.testing.assert_allclose(1 - sigmoid(np.float64(b[:3])), sigmoid(1.0))
     assert not b[3:].any()
-
-
-def test_a_layer_normed_cells_shift_holds_its_forget_bias(key):
-    params = layer_norm(lstm(memory_norm=True)).init(key, 2, 3)
-    assert params.b is None and params.b_s is None
-    np.testing.assert_array_equal(params.own.shift_z[3:6], 1)
 
 
 def test_layers_of_these_cells_nest_and_take_noise():

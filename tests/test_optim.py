@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax import lax
+from table import draw_params
 
 from jaxrnn import elman, network
 from jaxrnn.optim import accumulate, clip_by_global_norm, flush, global_norm, recurrent
@@ -134,6 +135,23 @@ def test_clip_of_float16_does_not_zero_the_update_as_optax_does():
     # 1/√8, to float16's 11 bits
     np.testing.assert_allclose(np.asarray(clipped["a"], float), 8**-0.5, rtol=2**-11)
     assert is_zero(theirs.update(tree, theirs.init(tree))[0])  # control
+
+
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
+def test_a_clipped_gradient_of_few_bits_is_rounded_once(dtype):
+    draws = np.random.default_rng(0).standard_normal(1000)
+    gradient = jnp.asarray(draws, dtype)
+    clip = clip_by_global_norm(0.7)
+    clipped = np.float64(clip.update(gradient, clip.init(gradient))[0])
+    wide = np.float64(gradient)
+    exact = wide * (0.7 / np.linalg.norm(wide))
+    # half of the last bit of each, of which float32's own roundings are a 1000th
+    half = 2.0 ** np.floor(np.log2(np.abs(exact))) * float(jnp.finfo(dtype).eps) / 2
+    half = np.maximum(half, float(jnp.finfo(dtype).smallest_subnormal) / 2)
+    assert (np.abs(clipped - exact) <= half * (1 + 1e-3)).all()
+    # Control: a factor of as few bits is another one.
+    factor = np.float64(jnp.asarray(0.7 / np.linalg.norm(wide), dtype))
+    assert (np.abs(wide * factor - exact) > half).any()
 
 
 @pytest.mark.parametrize("value", [1e30, 1e-30, 1e38])
@@ -268,16 +286,6 @@ def test_micro_batches_of_any_split_and_weights_equal_one_big_batch(seed, cuts, 
     budget = 2 * (len(edges) + 1) * EPS * np.abs(rows).max()
     np.testing.assert_allclose(update, expected, rtol=0, atol=budget)
     assert int(state.count) == 0
-
-
-def draw_params(net):
-    """A network's parameters, 2 inputs to 3 units to 2 outputs, no bias zero."""
-    key = jax.eval_shape(lambda: jax.random.key(0))
-    shapes = jax.eval_shape(lambda k: net.init(k, 2, 3, 2), key)
-    rng = np.random.default_rng(1)
-    return jax.tree.map(
-        lambda a: jnp.asarray(rng.standard_normal(a.shape) / 2, jnp.float32), shapes
-    )
 
 
 def test_uneven_rows_of_a_network_equal_the_whole_batch():

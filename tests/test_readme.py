@@ -6,8 +6,11 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
+
+pytestmark = pytest.mark.usefixtures("compile_fast")
 
 
 def test_the_examples_run_and_the_firsts_two_gradients_agree(capsys):

@@ -8,6 +8,7 @@ import numpy as np
 import optax
 import pytest
 from jax.sharding import Mesh, PartitionSpec
+from table import draw_params
 
 from jaxrnn import State, elman, network
 from jaxrnn.optim import accumulate, recurrent
@@ -40,16 +41,6 @@ def masked_loss(gradient="manual", weigh=True):
         return error, Outcome(state, mask.sum() if weigh else 1.0)
 
     return loss
-
-
-def draw_params(net, dtype="float32"):
-    """A network's parameters, 2 inputs to 3 units to 2 outputs, no bias zero."""
-    key = jax.eval_shape(lambda: jax.random.key(0))
-    shapes = jax.eval_shape(lambda k: net.init(k, 2, 3, 2), key)
-    rng = np.random.default_rng(1)
-    return jax.tree.map(
-        lambda a: jnp.asarray(rng.standard_normal(a.shape) / 2, dtype), shapes
-    )
 
 
 def start(optimizer, dtype="float32"):
@@ -149,8 +140,9 @@ def test_weights_make_accumulated_steps_equal_the_whole_batch_and_flush_the_rest
     state = init_train_state(jnp.zeros(()), optimizer)
     state, _ = step(state, jnp.array([6.0, 0.0, 0.0]))
     assert float(state.params) == 0.0
-    state, _ = step(state, jnp.array([2.0]))
-    assert float(state.params) == pytest.approx(2.0, rel=1e-6)  # (6+0+0+2)/4
+    state, _ = step(state, jnp.array([4.0]))
+    # (6+0+0+4)/4, where the mean of the two means is 3
+    assert float(state.params) == pytest.approx(2.5, rel=1e-6)
     state, _ = step(state, jnp.array([5.0]), flush=True)
     assert float(state.params) == pytest.approx(5.0, rel=1e-6)
     assert int(state.optimizer.updates) == 2 and int(state.step) == 3
@@ -276,18 +268,53 @@ def test_batch_spec_splits_where_it_says():
     assert float(state.params) == 1 - 11.5
 
 
-def test_a_shard_without_weight_adds_nothing_whatever_its_mean_of_nothing_is():
-    def loss(params, state, batch):
-        labels, keep = batch
-        total = keep.sum()
-        error = (keep * (params - labels) ** 2).sum() / total  # 0/0 on the second
-        return error, Outcome(state, total)
+def kept_loss(params, state, batch):
+    """(θ - d)², its mean over the labels [B] that are kept; 0/0 where none is."""
+    labels, keep = batch
+    total = keep.sum()
+    return (keep * (params - labels) ** 2).sum() / total, Outcome(state, total)
 
+
+def test_a_shard_without_weight_adds_nothing_whatever_its_mean_of_nothing_is():
     optimizer = optax.sgd(0.5)
     batch = (jnp.array([1.0, 3.0, 9.0, 9.0]), jnp.array([1.0, 1.0, 0.0, 0.0]))
-    step = train_step(loss, optimizer, mesh_of(2))
+    step = train_step(kept_loss, optimizer, mesh_of(2))
     state, _ = step(init_train_state(jnp.zeros(()), optimizer), batch)
     assert float(state.params) == 2.0  # the mean of the labels that are kept
+
+
+def test_windows_on_a_mesh_weigh_as_all_of_its_devices_together():
+    optimizer = accumulate(optax.sgd(0.5), 2)
+    step = train_step(kept_loss, optimizer, mesh_of(2))
+    state = init_train_state(jnp.zeros(()), optimizer)
+    # Four labels, three on the first device; then two, one on each. Weighted by the
+    # first device, the second, the larger or by none, the mean would be another.
+    keep = jnp.array([[1.0, 1, 1, 1, 0, 0], [1, 0, 0, 1, 0, 0]])
+    for label, kept in zip((9.0, 3.0), keep, strict=True):
+        state, _ = step(state, (jnp.full(6, label), kept))
+    assert float(state.params) == pytest.approx((4 * 9 + 2 * 3) / 6, rel=1e-6)
+
+
+def test_the_mean_over_devices_of_bfloat16_gradients_is_rounded_once():
+    def loss(params, state, batch):
+        slopes, weight = batch  # a device's gradient is its row of slopes
+        return (params * slopes[0]).sum(), Outcome(state, weight[0])
+
+    rng = np.random.default_rng(0)
+    slopes = jnp.asarray(rng.standard_normal((8, 500)), jnp.bfloat16)
+    weight = np.arange(1.0, 9.0, dtype=np.float32)
+    spec = PartitionSpec("data")
+    step = train_step(loss, optax.sgd(1.0), mesh_of(8), batch_spec=(spec, spec))
+    start = init_train_state(jnp.zeros(500, jnp.bfloat16), optax.sgd(1.0))
+    moved = -np.float64(step(start, (slopes, weight))[0].params)
+    terms = np.float64(slopes) * (weight / weight.sum())[:, None]
+    wide = terms.sum(0)
+    # half of bfloat16's last bit, and the sum's own roundings in float32
+    budget = 2**-9 * 2 ** np.ceil(np.log2(np.abs(wide))) + 1e-6
+    assert (np.abs(moved - wide) <= budget).all()
+    # Control: parts that are rounded before they are added leave the budget.
+    narrow = np.float64(terms.astype(jnp.bfloat16)).sum(0)
+    assert (np.abs(narrow - wide) > budget).mean() > 0.05
 
 
 @pytest.mark.parametrize("batch", [jnp.ones((2, 5)), jnp.ones(3)])

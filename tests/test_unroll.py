@@ -7,8 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 import oracles
 import pytest
-from hypothesis import example, given
-from hypothesis import strategies as st
 from table import CELLS, assert_alike, assert_equal, cells, draw, each_cell
 
 from jaxrnn import LSTMState, State, custom_cell, elman, gru, lstm, step, unroll
@@ -80,21 +78,6 @@ def test_autodiff_and_manual_give_the_same_bits_inside_jit_and_with_chunks():
 
 
 # Pieces ---------------------------------------------------------------------------
-
-
-@given(split=st.integers(0, 6), name=st.just("lstm"))
-@example(split=0, name="lstm")
-@example(split=6, name="lstm")
-@example(split=1, name="elman-tanh")
-def test_pieces_equal_the_whole_to_the_bit(split, name):
-    case = draw(CELLS[name], steps=6, dtype=np.float32)
-    run = partial(all_states, CELLS[name], case.params)
-    whole, final = run(case.xs, case.state)
-    first, between = run(case.xs[:split], case.state)
-    second, end = run(case.xs[split:], between)
-    joined = jax.tree.map(lambda a, b: np.concatenate([a, b]), first, second)
-    assert_equal(joined, jax.tree.map(np.asarray, whole))
-    assert_equal(end, final)
 
 
 def test_pieces_of_default_chunks_equal_the_whole():
