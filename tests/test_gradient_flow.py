@@ -171,19 +171,22 @@ def test_adjoint_norms_by_lag_are_those_of_bptt_for_one_error(x64):
     np.testing.assert_allclose(found.adjoints, wanted, rtol=1e-12)
 
 
+@pytest.mark.parametrize("end", [False, True], ids=["steps", "steps-and-end"])
 @pytest.mark.parametrize("name", ["elman", "lstm"])
-def test_adjoint_norms_by_lag_are_those_of_every_error_alone(name, x64):
+def test_adjoint_norms_by_lag_are_those_of_every_error_alone(name, end, x64):
     cell = LAYERS[name]
     case = draw(cell, steps=T, batch=(B,), inputs=D, units=H)
-    d_hs, _ = errors_of(cell, case)
+    d_hs, final = errors_of(cell, case)
+    final = final if end else jax.tree.map(np.zeros_like, final)
     squares = np.zeros(T)
     for t in range(T):
         alone = np.zeros_like(d_hs)
         alone[t] = d_hs[t]
-        adjoints = bptt(cell, *case.inputs, alone).adjoints
+        last = final if t == T - 1 else None
+        adjoints = bptt(cell, *case.inputs, alone, final=last).adjoints
         for lag in range(t + 1):
             squares[lag] += sum(np.sum(np.square(a[t - lag])) for a in adjoints)
-    found = lag_norms(cell, *case.inputs, d_hs)
+    found = lag_norms(cell, *case.inputs, d_hs, final=final)
     np.testing.assert_allclose(found.adjoints, np.sqrt(squares), rtol=1e-12)
 
 

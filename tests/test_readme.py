@@ -1,5 +1,6 @@
 """What the README tells a reader to paste works as it stands."""
 
+import ast
 import re
 from pathlib import Path
 
@@ -8,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-README = (Path(__file__).parents[1] / "README.md").read_text()
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
 
 pytestmark = pytest.mark.usefixtures("compile_fast")
 
@@ -45,5 +47,34 @@ def test_the_two_commands_stand_on_one_line_each():
 
 
 def test_files_that_it_shows_are_there():
-    for target in re.findall(r"\]\((?!http)([^)]+)\)", README):
-        assert (Path(__file__).parents[1] / target).exists(), target
+    for target in re.findall(r"\]\((?!http)([^)#]+)", README):
+        assert (ROOT / target).exists(), target
+
+
+def test_each_equation_is_one_hop_away():
+    # [`name`](file#Lline): the line of the file on which the function begins
+    links = re.findall(r"\[`(?:\w+\.)*(\w+)`\]\(([^)#]+)#L(\d+)\)", README)
+    for name, path, line in links:
+        lines = (ROOT / path).read_text().splitlines()
+        starts = [
+            i for i, text in enumerate(lines, 1) if text.startswith(f"def {name}(")
+        ]
+        assert starts == [int(line)], f"{name} in {path} begins on line {starts}"
+    table = README[README.index("| | equation |") :].splitlines()
+    rows = dict(row.split(" | ", 1) for row in table if row.startswith(("| (", "| A")))
+    assert [*rows] == [f"| ({n})" for n in range(56, 62)] + ["| Alg. 1"]
+    assert all("#L" in row for row in rows.values())
+
+
+def test_59_and_60_stand_free_of_chunks_lengths_resets_and_stores():
+    # The functions that the table links to read what the equations name, no more.
+    source = (ROOT / "jaxrnn/_core/backward.py").read_text()
+    tree = ast.parse(source)
+    shown = {"weight_gradients", "total_adjoint", "step_back"}
+    found = {n.name: n for n in tree.body if getattr(n, "name", None) in shown}
+    assert set(found) == shown
+    around = {"marks", "plan", "chunk", "store", "live", "reset", "hold"}
+    for function in found.values():
+        used = {n.id for n in ast.walk(function) if isinstance(n, ast.Name)}
+        used |= {a.arg for a in function.args.args}
+        assert not used & around, function.name

@@ -67,7 +67,9 @@ def scan_steps(
 
     There, XLA would convert the whole stack, there and back, to write one step's row.
     """
-    if jax.default_backend() != "cpu":
+    leaves = jax.tree.leaves((carry, steps))
+    narrow = any(a.dtype in (jnp.bfloat16, jnp.float16) for a in leaves)
+    if jax.default_backend() != "cpu" or not narrow:
         return lax.scan(body, carry, steps, reverse=reverse)
     dtypes = None
 

@@ -32,39 +32,38 @@ def route(
         runner: runs one cell forward in time; see `runners`.
         reverse: run from the last step to the first.
     """
-    if carrier.restart is None:
-        carrier = carrier._replace(restart=carrier.state)
-    return _apply(runner, marks, reverse, layer, carrier, live_only(marks, xs))
+    apply = partial(_apply, runner, marks, reverse)
+    return layer.run(apply, carrier, live_only(marks, xs))
 
 
 def _apply(runner, marks, backward, part, carrier, xs, *, reverse=False):
+    """Run a part of a layer, against the direction of the rest if `reverse`."""
     if reverse:
         marks = opposite(marks, backward=backward)
         backward = not backward
     if isinstance(part, Layer):
         return part.run(partial(_apply, runner, marks, backward), carrier, xs)
     check_features("xs", carrier.params, xs)
-    run = partial(_run_cell, runner, part)
+    carrier, marks = _at_a_cell(carrier, marks)
     if not backward:
-        return run(carrier, marks, xs)
-    hs, states, final = run(_turned(carrier), turn(marks), turn(xs))
+        return runner(part, carrier, marks, xs)
+    deltas, adjoints = turn((carrier.deltas, carrier.adjoints))
+    carrier = carrier._replace(deltas=deltas, adjoints=adjoints)
+    hs, states, final = runner(part, carrier, turn(marks), turn(xs))
     return turn(hs), turn(states), final
 
 
-def _run_cell(runner, cell, carrier, marks, xs):
+def _at_a_cell(carrier: Carrier, marks: Marks) -> tuple[Carrier, Marks]:
+    """What is left to a runner: W_s masked, and what differs by step in the marks."""
     noise = carrier.noise or CellNoise()
+    params, restart = carrier.params, carrier.restart
     if noise.weights is not None:
-        w_s = carrier.params.w_s * noise.weights
-        carrier = carrier._replace(params=carrier.params._replace(w_s=w_s))
+        params = params._replace(w_s=params.w_s * noise.weights)
+    if restart is None:
+        restart = carrier.state
     carrier = carrier._replace(
-        restart=None if marks.reset is None else carrier.restart,
+        params=params,
+        restart=None if marks.reset is None else restart,
         noise=CellNoise(mask=noise.mask),
     )
-    return runner(cell, carrier, marks._replace(hold=noise.hold), xs)
-
-
-def _turned(carrier: Carrier) -> Carrier:
-    """What of a cell's carrier differs by step, in the other direction of time."""
-    noise = carrier.noise and carrier.noise._replace(hold=turn(carrier.noise.hold))
-    deltas, adjoints = turn((carrier.deltas, carrier.adjoints))
-    return carrier._replace(noise=noise, deltas=deltas, adjoints=adjoints)
+    return carrier, marks._replace(hold=noise.hold)

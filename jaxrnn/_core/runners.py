@@ -8,6 +8,8 @@ deltas and adjoints are every δ_t and λ_t. Past a row's length hs and states a
 more in `jaxrnn.parallel`.
 """
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -22,21 +24,14 @@ from jaxrnn.cell import Cell
 from jaxrnn.layer import Carrier
 
 
-def by_hand(
-    plan: Plan, cell: Cell, carrier: Carrier, marks: Marks, xs: Array
+def _scanned(
+    rule: Callable[..., Any],
+    plan: Plan,
+    cell: Cell,
+    carrier: Carrier,
+    marks: Marks,
+    xs: Array,
 ) -> tuple[Any, Any, Any]:
-    """A scan, its gradient derived by hand."""
-    return _scanned(_run_manual, plan, cell, carrier, marks, xs)
-
-
-def by_jax(
-    plan: Plan, cell: Cell, carrier: Carrier, marks: Marks, xs: Array
-) -> tuple[Any, Any, Any]:
-    """The same scan, its gradient JAX's own."""
-    return _scanned(_run, plan, cell, carrier, marks, xs)
-
-
-def _scanned(rule, plan, cell, carrier, marks, xs):
     plan = make_plan(plan, carrier.params, xs)
     out, final = rule(cell, plan, *vary_alike(carrier, marks, xs))
     out = live_only(marks, out)
@@ -68,3 +63,6 @@ def _backward(cell, plan, residuals, cotangents):
 
 
 _run_manual.defvjp(_forward, _backward)
+
+by_hand = partial(_scanned, _run_manual)  # a scan, its gradient derived by hand
+by_jax = partial(_scanned, _run)  # the same scan, its gradient JAX's own

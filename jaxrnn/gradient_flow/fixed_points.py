@@ -10,7 +10,7 @@ from jax import Array, lax
 
 from jaxrnn._core.checks import check_alike, check_array, check_positive
 from jaxrnn._core.door import as_layer
-from jaxrnn._core.folded import pack, pull, unpack
+from jaxrnn._core.folded import one_step, pack, pull, unpack
 from jaxrnn.cell import Cell
 from jaxrnn.layer import Layer
 
@@ -71,11 +71,12 @@ def _fixed_points(cell, steps, params, x, starts):
         return 0.5 * (v @ v)
 
     def jacobian(s):
-        units = jnp.eye(len(s), dtype=s.dtype)
         at = unpack(s, like)
-        return jax.vmap(lambda unit: pull(cell, params, x, at, unit))(units)
+        return jax.vmap(partial(pull, cell, params, x, at))(
+            jnp.eye(len(s), dtype=s.dtype)
+        )
 
-    def one_step(carry, _):
+    def descend(carry, _):
         s, damping = carry
         v, slope = velocity(s), jacobian(s) - jnp.eye(len(s), dtype=s.dtype)
         normal = slope.T @ slope + damping * jnp.eye(len(s), dtype=s.dtype)
@@ -87,7 +88,7 @@ def _fixed_points(cell, steps, params, x, starts):
 
     def from_start(start):
         begin = start, jnp.ones((), start.dtype)
-        (s, _), _ = lax.scan(one_step, begin, length=steps)
+        (s, _), _ = lax.scan(descend, begin, length=steps)
         values = jnp.linalg.eigvals(jacobian(s))
         return s, speed(s), values[jnp.argsort(-jnp.abs(values))]
 

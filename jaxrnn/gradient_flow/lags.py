@@ -33,7 +33,8 @@ class LagNorms(NamedTuple):
     """Norms by lag, arrays [L], the lags 0..L-1.
 
     params: of each lag's contribution to the gradient of each parameter.
-    adjoints: of ∂E_t/∂s_{t-lag}, over all t, rows and parts of the state.
+    adjoints: of ∂E_t/∂s_{t-lag}, over all t, rows and parts of the state; at lag 0 of a
+        layer, whose outputs need not be part of its state, ∂E_t/∂h_t beside them.
     """
 
     params: Any
@@ -200,6 +201,9 @@ def _by_lag(
         adjoints, sums = carry
         *step, direct = step
         d_hs = None if direct is None else _first_of(lags, direct)
+        if d_hs is not None and isinstance(cell, Cell):  # a cell's output is its h
+            h, *others = adjoints
+            adjoints, d_hs = type(adjoints)(h + d_hs, *others), None
         d_params, before = jax.vmap(partial(pull, step))(d_hs, adjoints)
         sums = jax.tree.map(lambda a, d: a + d.astype(a.dtype), sums, d_params)
         norms = jax.vmap(global_norm)((d_hs, adjoints))
