@@ -150,9 +150,7 @@ def cliff(points: int = 400, threshold: float = 1.0, rate: float = 0.1) -> Cliff
     """E = (σ(x_50) - 0.7)², x_t = w σ(x_{t-1}) + b, x_0 = 0.5: an Elman unit with
     s_t = σ(x_t) and no input. Pascanu et al. (2013), figure 6."""
     cell = elman("sigmoid")
-    start = cell.initial_state(_unit(jnp.zeros(2)))._replace(
-        s=jax.nn.sigmoid(jnp.full(1, 0.5))
-    )
+    start = jaxrnn.State(jax.nn.sigmoid(jnp.full(1, 0.5)))
 
     def error(at):
         hs, _ = jaxrnn.unroll(cell, _unit(at), jnp.zeros((50, 1)), start)

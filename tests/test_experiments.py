@@ -334,6 +334,7 @@ def test_agreement_is_to_rounding_in_each_dtype():
 def test_agreement_reports_the_largest_error_of_each_kind_of_call(monkeypatch):
     found = iter([{"w": 1.0, "b": 3.0}, {"w": 2.0}, {"w": 5.0}, {"w": 4.0}])
     monkeypatch.setattr(agreement, "draw", lambda *_, **__: (None, {}))
+    monkeypatch.setattr(agreement, "both_gradients", lambda *_: ({}, {}))
     monkeypatch.setattr(agreement, "relative_errors", lambda *_: next(found))
     monkeypatch.setattr(agreement, "audit", lambda *_: (6.0, 7.0))
     errors = agreement.main(agreement.Config(model=("gru",), chunks=(1, 2)))["gru"]

@@ -158,7 +158,8 @@ def test_snap1_and_eprop_are_rtrl_cut_to_a_units_own_influence(name):
 
 def leaky(leak):
     return custom_cell(
-        lambda own, z, r, s: State((1 - leak) * s.h + leak * jnp.tanh(z + r))
+        lambda own, z, r, s: State((1 - leak) * s.h + leak * jnp.tanh(z + r)),
+        independent=True,
     )
 
 

@@ -236,8 +236,8 @@ WRONG = {
     ),
     "step of a stack without features": (
         lambda: step(STACK, S.params, S.state, 1.0),
-        ValueError,
-        "x: expected an array [..., D], got 1.0",
+        TypeError,
+        "x: expected an array [..., D], got float",
     ),
     # cells
     "activation unknown": (lambda: elman("swish"), ValueError, "got 'swish'"),

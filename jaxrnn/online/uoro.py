@@ -58,7 +58,7 @@ def uoro(key: Array, cell: Cell | Layer) -> Online:
             along = jnp.vdot(pack(back), of_state)
             grads = jax.tree.map(lambda d, m: d + along * m, direct, of_params)
 
-            pushed = push(cell, params, state, x, of_state)  # J_t s̃_{t-1}
+            pushed = push(cell, params, x, state, of_state)  # J_t s̃_{t-1}
             at_once, _ = pull((unpack(signs, state), jnp.zeros_like(d_h)))  # νᵀ ∂⁺s/∂θ
             rho_0 = _balance(global_norm(of_params), global_norm(pushed))
             rho_1 = _balance(global_norm(at_once), global_norm(signs))
