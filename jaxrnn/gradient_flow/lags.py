@@ -20,7 +20,13 @@ from jax import Array, lax
 from jaxrnn._core.checks import check_alike, check_array
 from jaxrnn._core.door import as_layer, enter
 from jaxrnn._core.folded import one_step
-from jaxrnn._core.marks import Marks, make_marks, states_before, where_live
+from jaxrnn._core.marks import (
+    Marks,
+    live_only,
+    make_marks,
+    states_before,
+    where_live,
+)
 from jaxrnn._core.numerics import global_norm, widen
 from jaxrnn.backprop import bptt
 from jaxrnn.cell import Cell
@@ -200,6 +206,7 @@ def _by_lag(
     def one_step(carry, step):
         adjoints, sums = carry
         *step, direct = step
+        direct = live_only(step[-1], direct)
         d_hs = None if direct is None else _first_of(lags, direct)
         if d_hs is not None and isinstance(cell, Cell):  # a cell's output is its h
             h, *others = adjoints
