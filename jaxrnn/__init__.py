@@ -30,6 +30,7 @@ from jaxrnn.layers import bidirectional as bidirectional
 from jaxrnn.layers import learned_start as learned_start
 from jaxrnn.layers import noisy as noisy
 from jaxrnn.layers import stack as stack
+from jaxrnn.model import last as last
 from jaxrnn.model import step as step
 from jaxrnn.model import unroll as unroll
 from jaxrnn.networks import Network as Network

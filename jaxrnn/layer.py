@@ -26,7 +26,7 @@ class Carrier(NamedTuple):
     carrier is a carrier.
 
     state: before the first step, parts [..., H].
-    restart: what a reset puts in its place, parts [..., H]; None: the state itself.
+    restart: what a reset puts in its place, parts [..., H]; None without resets.
     deltas: zeros [T, ..., G·H] whose gradients are every δ_t; None if not asked for.
     adjoints: zeros like every state, whose gradients are every λ_t; None likewise.
     """

@@ -24,7 +24,7 @@ from jaxrnn._core.checks import check_choice, check_positive, check_rank
 from jaxrnn._core.door import as_layer
 from jaxrnn._core.errors import ERRORS, read_targets, shares_of
 from jaxrnn._core.maps import outer_sum, row_sum
-from jaxrnn._core.marks import live_only
+from jaxrnn._core.marks import inside_only
 from jaxrnn._core.mesh import vary_alike
 from jaxrnn._core.numerics import add_bias
 from jaxrnn.cell import Cell
@@ -171,7 +171,7 @@ def network(
 
     def run(params, xs, state, options):
         hs, final, marks = unfold(layer, params.cell, xs, state, **options)
-        return live_only(marks, readout(params.readout, hs, output)), final, marks
+        return inside_only(marks, readout(params.readout, hs, output)), final, marks
 
     def apply(params, xs, state=None, **options):
         return run(params, xs, state, options)[:2]

@@ -50,11 +50,11 @@ def contributions(layer, case, d_hs, d_final, lengths, resets):
     for b in range(B):
 
         def errors(copies, b=b):
-            start = state = rows(case.state, b)
+            state = rows(case.state, b)
             found = []
             for t in range(lengths[b]):
                 if resets[t, b]:
-                    state = start
+                    state = jax.tree.map(jnp.zeros_like, state)
                 h, state = one_step(layer, copies[t], state, case.xs[t, b])
                 found.append(jnp.vdot(d_hs[t, b], h))
             last = jax.tree.map(jnp.vdot, rows(d_final, b), state)
@@ -177,7 +177,7 @@ def test_adjoint_norms_by_lag_are_those_of_every_error_alone(name, end, x64):
     cell = LAYERS[name]
     case = draw(cell, steps=T, batch=(B,), inputs=D, units=H)
     d_hs, final = errors_of(cell, case)
-    final = final if end else jax.tree.map(np.zeros_like, final)
+    final = final if end else None
     squares = np.zeros(T)
     for t in range(T):
         alone = np.zeros_like(d_hs)
@@ -188,6 +188,15 @@ def test_adjoint_norms_by_lag_are_those_of_every_error_alone(name, end, x64):
             squares[lag] += sum(np.sum(np.square(a[t - lag])) for a in adjoints)
     found = lag_norms(cell, *case.inputs, d_hs, final=final)
     np.testing.assert_allclose(found.adjoints, np.sqrt(squares), rtol=1e-12)
+
+
+def test_at_lag_0_a_layers_outputs_count_beside_its_state(x64):
+    layer = LAYERS["stack"]
+    case = draw(layer, steps=T, batch=(B,), inputs=D, units=H)
+    errors = errors_of(layer, case)
+    found = lag_norms(layer, *case.inputs, errors[0], final=errors[1])
+    squares = [np.sum(np.square(a)) for a in jax.tree.leaves(errors)]
+    np.testing.assert_allclose(found.adjoints[0], np.sqrt(sum(squares)), rtol=1e-12)
 
 
 # Decay ---------------------------------------------------------------------------

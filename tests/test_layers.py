@@ -271,7 +271,7 @@ def test_a_reset_separates_the_same_two_steps_in_both_directions(x64):
     cut = 4
     resets = np.zeros((T, ROWS), bool)
     resets[cut] = True
-    hs, _ = unroll(layer, *case.inputs, resets=resets)
+    hs, _ = unroll(layer, *case.inputs, resets=resets, reset_to=case.state)
     pieces = [
         unroll(layer, case.params, xs, case.state)[0]
         for xs in (case.xs[:cut], case.xs[cut:])

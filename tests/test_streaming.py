@@ -38,7 +38,6 @@ def test_pieces_equal_the_whole_to_the_bit(name, cuts, seed):
             case.xs[piece],
             state,
             resets=resets[piece],
-            reset_to=case.state,
         )
         parts.append(hs)
     assert_equal((jnp.concatenate(parts), state), whole)

@@ -191,9 +191,9 @@ WRONG = {
         "lengths",
     ),
     "resets numbers": (
-        lambda: lstm_run(resets=np.zeros((5, 2))),
-        TypeError,
-        "resets: expected booleans [5, 2]",
+        lambda: lstm_run(resets=np.full((5, 2), 0.5)),
+        ValueError,
+        "resets: expected booleans, or numbers that are 0 or 1",
     ),
     "resets without rows": (
         lambda: lstm_run(resets=np.zeros(5, bool)),

@@ -88,7 +88,8 @@ def truncated(cell: Cell | Layer, k1: int, k2: int) -> Online:
         resets = jnp.broadcast_to(resets, memory.xs.shape[:-1])
         start = jax.tree.map(lambda a: a[first], memory.before)
         window = params, memory.xs, start, memory.cotangents
-        return bptt(cell, *window, resets=resets).params
+        edges = {"resets": resets, "reset_to": start, "noise": None}
+        return bptt(cell, *window, **edges).params
 
     def nothing(params, memory):
         del memory
