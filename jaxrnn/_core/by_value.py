@@ -7,6 +7,7 @@ from typing import ParamSpec, TypeVar
 
 P = ParamSpec("P")
 R = TypeVar("R")
+_FLOATS = float, float | None
 
 
 def by_value(build: Callable[P, R]) -> Callable[P, R]:
@@ -15,10 +16,10 @@ def by_value(build: Callable[P, R]) -> Callable[P, R]:
     `jax.jit` takes a record for a static value, and compiles again for another object.
     So `gru()` and `gru(reset_after=True)` must be one, as must `lstm(forget_bias=1)`
     and `lstm(forget_bias=1.0)`: where the factory's annotation says float, an int is
-    that float. None is ever forgotten.
+    that float, as it is where None is another choice. None is ever forgotten.
     """
     signature = inspect.signature(build)
-    floats = {n for n, p in signature.parameters.items() if p.annotation is float}
+    floats = {n for n, p in signature.parameters.items() if p.annotation in _FLOATS}
     cached = lru_cache(maxsize=None, typed=True)(build)  # typed: 0 is not False
 
     @wraps(build)
