@@ -115,9 +115,9 @@ def lstm(
             the output gate sees it; no gradient passes where the clip holds.
         memory_norm: the memory is layer-normalised on its way to h; `own.gain` and
             `own.shift` [H]. Of both maps as well: `layer_norm` of this cell.
-    Raises:  ValueError or TypeError for a projection that is no positive integer, a bias
-             without one, a clip that is no positive number, or an option that is not
-             True or False.
+    Raises:  ValueError or TypeError for a projection that is no positive integer, a
+             bias without one, a clip that is no positive number, or an option that is
+             not True or False.
     Source:  Gers et al. (2000), equations 2-6; the bias of 1: Jozefowicz, Zaremba &
              Sutskever (2015), ICML, §3.2; the parts: `jaxrnn.cells._lstm_parts`.
     """

@@ -32,9 +32,10 @@ def split(a: Any, count: int) -> list[Any]:
 
 
 def regroup(a: Any, here: str, there: str) -> Any:
-    """Blocks of the last axis, one a letter, from the order `here` to `there`."""
-    if here == there:
-        return a
+    """Blocks of the last axis, one a letter, from the order `here` to `there`: a copy.
+
+    No array of the caller's is handed on, which a later change of it would reach.
+    """
     blocks = dict(zip(here, split(a, len(here)), strict=True))
     return concatenate([blocks[gate] for gate in there])
 
@@ -166,7 +167,7 @@ def read_params(
     """
     check_type(name, params, Params, "jaxrnn.Params")
     _check_own(name, params.own, kind, reset_after, projection)
-    arrays = read({name: params})
+    arrays = read({name: params}, optional=True)
     w_n, w_p = (arrays.get(f"{name}.own.{part}") for part in ("w_n", "w_p"))
     gates = GATES[kind]
     recurrent = gates if w_n is None else "rz"

@@ -22,6 +22,7 @@ from jaxrnn.convert._arrays import (
     check_keys,
     check_shape,
     check_type,
+    copied,
     read,
 )
 from jaxrnn.convert._blocks import (
@@ -108,7 +109,7 @@ def _params(arrays: Any, place: str, kind: str, units: int, rows: Any) -> Params
     if w_p is None:
         return params
     check_shape("weight_hr" + place, w_p, (rows["w_s"], units))
-    return params._replace(own=own_of(lstm(projection=len(w_p)), w_p=w_p.T))
+    return params._replace(own=own_of(lstm(projection=len(w_p)), w_p=copied(w_p.T)))
 
 
 def to_torch(params: Any, kind: str = "lstm") -> dict[str, np.ndarray]:
