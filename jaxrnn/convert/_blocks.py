@@ -110,7 +110,7 @@ def scatter(params: Params, layout: Any, kind: str) -> Any:
     return jax.tree.map(array_of, layout)
 
 
-def cell_of(kind: str, activation: Any = None, *, reset_after: bool = True) -> Cell:
+def cell_of(kind: str, activation: Any = None) -> Cell:
     """The cell of that kind; `activation` is the Elman cell's alone."""
     if kind == "elman":
         return elman() if activation is None else elman(activation)
@@ -118,9 +118,7 @@ def cell_of(kind: str, activation: Any = None, *, reset_after: bool = True) -> C
         raise ValueError(
             f"activation: expected None or 'tanh' for kind={kind!r}, got {activation!r}"
         )
-    if kind == "lstm":
-        return lstm()
-    return gru(reset_after=reset_after)
+    return lstm() if kind == "lstm" else gru()
 
 
 def own_of(cell: Cell, **parts: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The gate maps of ONNX's RNN, LSTM and GRU with all their options.
+"""The gate maps of ONNX's RNN, LSTM and GRU with all their options; Keras's, too.
 
 f, g, h are the operator's activations; each sees its input clipped to ±clip:
 
