@@ -290,7 +290,7 @@ WRONG = {
         "reset_after",
     ),
     "activation": (
-        lambda: convert.from_keras([K, R], activation="relu"),
+        lambda: convert.from_flax(convert.to_flax(LSTM), activation="relu"),
         ValueError,
         "activation",
     ),

@@ -16,7 +16,7 @@ def by_value(build: Callable[P, R]) -> Callable[P, R]:
     `jax.jit` takes a record for a static value, and compiles again for another object.
     So `gru()` and `gru(reset_after=True)` must be one, as must `lstm(forget_bias=1)`
     and `lstm(forget_bias=1.0)`: where the factory's annotation says float, an int is
-    that float, as it is where None is another choice. None is ever forgotten.
+    that float. None is ever forgotten.
     """
     signature = inspect.signature(build)
     floats = {n for n, p in signature.parameters.items() if p.annotation in _FLOATS}
