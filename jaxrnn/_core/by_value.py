@@ -7,6 +7,7 @@ from typing import ParamSpec, TypeVar
 
 P = ParamSpec("P")
 R = TypeVar("R")
+_FLOATS = float, float | None
 
 
 def by_value(build: Callable[P, R]) -> Callable[P, R]:
@@ -18,7 +19,7 @@ def by_value(build: Callable[P, R]) -> Callable[P, R]:
     that float. None is ever forgotten.
     """
     signature = inspect.signature(build)
-    floats = {n for n, p in signature.parameters.items() if p.annotation is float}
+    floats = {n for n, p in signature.parameters.items() if p.annotation in _FLOATS}
     cached = lru_cache(maxsize=None, typed=True)(build)  # typed: 0 is not False
 
     @wraps(build)
