@@ -309,7 +309,7 @@ def test_a_key_draws_the_noise_and_leaving_it_out_has_to_be_said():
             CellNoise(mask=np.ones((3, 3), bool)),
             "noise.mask: expected float32, got bool",
         ),
-        (CellNoise(mask=3.0), "noise.mask: expected an array"),
+        (CellNoise(mask=3.0), "noise.mask: expected shape [3, 3], got []"),
         (CellNoise(hold=2.5), "noise.hold: expected LSTMState(h, c)"),
     ],
 )
@@ -354,7 +354,7 @@ BAD = {
     ),
     "a gru's": (
         lambda c: {"params": c.params._replace(w_x=c.params.w_x[:, :9])},
-        "params.w_s: expected shape [",
+        "params.w_x: expected shape [2, 12] for 4 gates",
     ),
     "own": (
         lambda c: {"params": c.params._replace(own=np.ones(3, "f4"))},

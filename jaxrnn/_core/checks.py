@@ -68,9 +68,7 @@ def as_array(name: str, value: Any, *, allow_lists: bool = False) -> Array:
     plain = plain or (allow_lists and isinstance(value, list | tuple | int | bool))
     if not plain:
         hint = ": give xs.numpy()" if type(value).__module__ == "torch" else ""
-        raise TypeError(
-            f"{name}: expected a JAX or NumPy array, got {type(value).__name__}{hint}"
-        )
+        raise TypeError(f"{name}: expected an array, got {type(value).__name__}{hint}")
     if not isinstance(value, np.ndarray | np.generic) and any(
         isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(value)
     ):
