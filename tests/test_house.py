@@ -14,6 +14,7 @@ ROOT = Path(jaxrnn.__file__).parent
 # Imports run downward only: a folder, or a file of the top level, imports from those
 # that stand before it here.
 PLACES = [
+    "record",
     "cell",
     "layer",
     "_core",

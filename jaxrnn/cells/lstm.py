@@ -84,14 +84,18 @@ def _forget_bias(value: float, params: Params) -> Params:
 
 @by_value
 def lstm(
-    forget_bias: float = 1.0,
     *,
+    forget_bias: float = 1.0,
     peepholes: bool = False,
     coupled: bool = False,
     projection: int | None = None,
     memory_norm: bool = False,
 ) -> Cell:
-    """The LSTM cell.
+    """The LSTM cell; gates in the order i, f, g, o.
+
+    The columns of w_x [D, 4H], w_s [H, 4H] and b [4H] stand in that order; in all
+    4 (D H + H² + H) parameters. Peepholes add 3 H, a coupled gate takes 3 in place of
+    4 (and 2 H peepholes), a projection makes it 4 (D H + P H + H) + H P.
 
     Args:
         forget_bias: the forget gate's bias at initialisation (with `bias=True`). At 1
