@@ -30,6 +30,7 @@ PLACES = [
     "convert",
     "optim",
     "training",
+    "summaries",
     "",  # jaxrnn/__init__.py
 ]
 CORE = {"jax", "jaxlib", "optax", "chex", "numpy"}
