@@ -237,7 +237,8 @@ def test_a_raw_key_is_a_key():
 )
 def test_parameters_are_drawn_in_jaxs_own_float_unless_said(layer):
     def dtypes(**options):
-        return {a.dtype for a in jax.tree.leaves(layer.init(KEY, 3, 4, **options))}
+        shapes = jax.eval_shape(lambda: layer.init(KEY, 3, 4, **options))
+        return {a.dtype for a in jax.tree.leaves(shapes)}
 
     assert dtypes() == {jnp.dtype("float32")}
     assert dtypes(dtype="bfloat16") == {jnp.dtype("bfloat16")}
@@ -278,6 +279,13 @@ def test_a_residual_stack_of_other_widths_is_refused():
         ):
             call()
     assert unroll(layer, layer.init(KEY, 3, 4), XS)[0].shape == (5, 4, 4)
+
+
+def test_two_outputs_that_are_not_merged_end_a_stack():
+    both = bidirectional(gru(), merge=None)
+    params = stack(both, lstm()).init(KEY, 3, 4)
+    with pytest.raises(TypeError, match=r"layers\[0\]: .* got Directions; merge its"):
+        unroll(stack(both, lstm()), params, XS)
 
 
 # A gate map -----------------------------------------------------------------------
@@ -355,6 +363,16 @@ def test_every_layer_stands_at_the_door():
         (lstm(), "i, f, g, o", lambda d, h: 4 * (d * h + h * h + h)),
         (gru(), "r, z, n", lambda d, h: 3 * (d * h + h * h + 2 * h)),
         (gru(reset_after=False), "r, z, n", lambda d, h: 3 * (d * h + h * h + h)),
+        (
+            lstm(projection=2, peepholes=True, memory_norm=True),
+            "i, f, g, o",
+            lambda d, h: 4 * (d * h + 2 * h + h) + h * 2 + 3 * h + 2 * h,
+        ),
+        (
+            lstm(coupled=True, peepholes=True),
+            "i, f, g, o",
+            lambda d, h: 3 * (d * h + h * h + h) + 2 * h,
+        ),
     ],
 )
 def test_the_number_of_parameters_is_as_documented(cell, order, count):

@@ -94,8 +94,8 @@ def lstm(
     """The LSTM cell; gates in the order i, f, g, o.
 
     The columns of w_x [D, 4H], w_s [H, 4H] and b [4H] stand in that order; in all
-    4 (D H + H² + H) parameters. Peepholes add 3 H, a coupled gate takes 3 in place of
-    4 (and 2 H peepholes), a projection makes it 4 (D H + P H + H) + H P.
+    4 (D H + H² + H) parameters. Coupled, 3 take the place of 4; peepholes add 3 H, or 2
+    H if coupled; a projection makes it 4 (D H + P H + H) + H P; memory_norm adds 2 H.
 
     Args:
         forget_bias: the forget gate's bias at initialisation (with `bias=True`). At 1

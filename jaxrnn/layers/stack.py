@@ -111,6 +111,11 @@ def stack(
         hs, states, finals = xs, [], []
         for i, part in enumerate(parts):
             below = hs
+            if i > 0 and not hasattr(hs, "shape"):
+                raise TypeError(
+                    f"layers[{i - 1}]: expected outputs that the next layer can read, "
+                    f"got {type(hs).__name__}; merge its two directions"
+                )
             if i > 0 and between[i - 1] is not None:
                 below = hs * between[i - 1]
             if i > 0 and skip == "input":
