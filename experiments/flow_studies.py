@@ -199,7 +199,7 @@ FAMILIES: dict[str, list[tuple[Model, float]]] = {
         (Model(elman(), rho, True), d) for rho in (0.9, 1.3, 1.8) for d in (0.1, 1)
     ],
     "relu": [(Model(elman("relu"), rho), d) for rho in (0.9, 1.2) for d in (0.1, 1)],
-    "LSTM": [(Model(lstm(bias)), d) for bias in (0.0, 1, 3) for d in (0.1, 1)],
+    "LSTM": [(Model(lstm(forget_bias=b)), d) for b in (0.0, 1, 3) for d in (0.1, 1)],
     "GRU": [(Model(gru()), d) for d in (0.1, 0.5, 1, 2)],
 }
 

@@ -30,6 +30,7 @@ from jaxrnn._core.numerics import add_bias
 from jaxrnn.cell import Cell
 from jaxrnn.layer import Layer
 from jaxrnn.model import unfold
+from jaxrnn.record import as_written
 
 Output = Literal["sigmoid", "tanh"]  # σ of equation 57; None for the identity
 
@@ -103,6 +104,7 @@ class NetworkParams(NamedTuple):
     readout: ReadoutParams
 
 
+@as_written
 class Network(NamedTuple):
     """A record of pure functions that is a whole recurrent network.
 

@@ -261,14 +261,14 @@ def test_cotangents_may_be_left_out_part_by_part():
         ({"cotangents": [1.0]}, TypeError, "cotangents.h"),
         ({"cotangents": (None,)}, ValueError, "cotangents: expected 2 parts"),
         ({"cotangents": (None, np.zeros((3, 2, 4)))}, ValueError, "cotangents.c"),
-        ({"final": np.zeros((2, 3))}, TypeError, "final: expected State(h)"),
+        ({"final": np.zeros((2, 3))}, TypeError, "final: expected LSTMState"),
         (
             {"final": (np.zeros((2, 3)),) * 2},
             TypeError,
             "final: expected",
         ),
         ({"chunk_size": 0}, ValueError, "chunk_size: expected a positive integer"),
-        ({"state": np.zeros((2, 3))}, TypeError, "state: expected State(h)"),
+        ({"state": np.zeros((2, 3))}, TypeError, "state: expected LSTMState"),
         ({"xs": np.zeros((3, 2, 5))}, ValueError, "xs: expected shape"),
     ],
 )

@@ -342,7 +342,7 @@ BAD = {
     ),
     "batch first": (
         lambda c: {"xs": c.xs.swapaxes(0, 1)},
-        "state.h: expected shape [6, 3], got [3, 3], since xs is [T, ..., D] = [3, 6, 2]",
+        "state.h: expected shape [6, 3], got [3, 3], since xs is [T, ..., D]",
     ),
     "state a tuple": (
         lambda c: {"state": tuple(c.state)},

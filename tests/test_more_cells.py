@@ -362,7 +362,7 @@ def test_an_irnn_starts_as_the_identity(key):
 
 
 def test_an_lru_starts_inside_its_ring_with_inputs_scaled_to_it(key):
-    own = lru(0.5, 0.9, 1.0).init(key, 3, 2000).own
+    own = lru(r_min=0.5, r_max=0.9, max_phase=1.0).init(key, 3, 2000).own
     size = np.exp(-np.exp(np.float64(own.nu_log)))
     assert size.min() > 0.5 and size.max() < 0.9
     # uniform over the ring's area: the mean of |λ|² is that of its limits
@@ -373,7 +373,7 @@ def test_an_lru_starts_inside_its_ring_with_inputs_scaled_to_it(key):
 
 
 def test_a_coupled_forget_gate_starts_where_the_plain_one_does(key):
-    b = lstm(1.0, coupled=True).init(key, 2, 3).b
+    b = lstm(coupled=True).init(key, 2, 3).b
     np.testing.assert_allclose(1 - sigmoid(np.float64(b[:3])), sigmoid(1.0))
     assert not b[3:].any()
 

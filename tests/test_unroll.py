@@ -259,7 +259,7 @@ def wrong(error, *words, **arguments):
         wrong(TypeError, "cell: expected a Cell or a Layer", "got str", cell="lstm"),
         wrong(TypeError, "cell: expected", "got the function", cell=lstm),
         wrong(
-            TypeError, "params: expected jaxrnn.Params", "got a tuple of", params=(1, 2)
+            TypeError, "params: expected jaxrnn.Params", "got a tuple", params=(1, 2)
         ),
         wrong(TypeError, "params: expected", "got None", params=None),
         wrong(ValueError, "params: expected", "[3]", params=P._replace(w_x=np.ones(3))),

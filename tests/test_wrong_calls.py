@@ -170,7 +170,7 @@ WRONG = {
     "noise for a cell": (
         lambda: lstm_run(noise=3),
         TypeError,
-        "noise: expected a key, CellNoise or None",
+        "noise: expected a key",
     ),
     # lengths and resets
     "length too long": (
@@ -268,7 +268,11 @@ WRONG = {
         ValueError,
         "cell: expected one with a recurrent product",
     ),
-    "ring inside out": (lambda: lru(0.9, 0.5), ValueError, "r_min and r_max: expected"),
+    "ring inside out": (
+        lambda: lru(r_min=0.9, r_max=0.5),
+        ValueError,
+        "r_min and r_max: expected",
+    ),
     "phase above 2π": (lambda: lru(max_phase=7), ValueError, "max_phase: expected"),
     "odd complex units": (
         lambda: lru().init(key(), 2, 3),

@@ -26,6 +26,8 @@ def as_layer(layer: Any, name: str = "cell") -> Layer:
     got = type(layer).__name__
     if isfunction(layer):
         got = f"the function {layer.__name__}: call it, {layer.__name__}()"
+    elif isinstance(layer, tuple) and {"cell", "cotangents"} <= set(dir(layer)):
+        got = "a Network: give net.cell and params.cell"
     raise TypeError(
         f"{name}: expected a Cell or a Layer, such as lstm() or stack(lstm(), lstm()), "
         f"got {got}"
@@ -34,6 +36,9 @@ def as_layer(layer: Any, name: str = "cell") -> Layer:
 
 @cache
 def _of_cell(cell: Cell) -> Layer:
+    def init(key, input_size, hidden_size, **options):
+        return cell.init(key, input_size, hidden_size, **options)
+
     def initial_state(params, batch_shape=()):
         check_params(cell, params)
         return cell.initial_state(params, batch_shape)
@@ -47,7 +52,7 @@ def _of_cell(cell: Cell) -> Layer:
     def run(apply, carrier, xs):
         return apply(cell, carrier, xs)
 
-    return Layer(cell.init, initial_state, output_size, noise, run)
+    return Layer(init, initial_state, output_size, noise, run)
 
 
 def check_forward(layer: Layer) -> None:

@@ -23,7 +23,7 @@ from jax import Array, lax
 
 from jaxrnn._core.numerics import add_bias, spread
 from jaxrnn.cell import Cell, LSTMState
-from jaxrnn.cells._parts import make_init
+from jaxrnn.cells._parts import make_init, own_params, zeros_of
 from jaxrnn.cells.layer_norm import Standard, pull_standard, rescale, standardize
 
 
@@ -110,10 +110,8 @@ def make_cell(
         return params._replace(b=jnp.repeat(b, len(params.b) // gates))
 
     def initial_state(params, batch_shape=()):
-        exposed, wide = params.w_s.shape
-        sizes = exposed, wide // gates
-        dtype = params.w_s.dtype
-        return LSTMState(*(jnp.zeros((*batch_shape, n), dtype) for n in sizes))
+        exposed, wide = own_params(params).w_s.shape
+        return LSTMState(*zeros_of(params, batch_shape, (exposed, wide // gates)))
 
     def gate(own, z, r, state_prev):
         c_prev = state_prev.c

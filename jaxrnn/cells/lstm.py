@@ -92,8 +92,8 @@ def _check_clip(value: Any) -> None:
 
 @by_value
 def lstm(
-    forget_bias: float = 1.0,
     *,
+    forget_bias: float = 1.0,
     peepholes: bool = False,
     coupled: bool = False,
     projection: int | None = None,
@@ -101,7 +101,11 @@ def lstm(
     memory_clip: float | None = None,
     memory_norm: bool = False,
 ) -> Cell:
-    """The LSTM cell.
+    """The LSTM cell; gates in the order i, f, g, o.
+
+    The columns of w_x [D, 4H], w_s [H, 4H] and b [4H] stand in that order; in all
+    4 (D H + H² + H) parameters. Coupled, 3 take the place of 4; peepholes add 3 H, or 2
+    H if coupled; a projection makes it 4 (D H + P H + H) + H P; memory_norm adds 2 H.
 
     Args:
         forget_bias: the forget gate's bias at initialisation (with `bias=True`). At 1

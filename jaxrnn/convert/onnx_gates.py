@@ -143,7 +143,7 @@ def onnx_cell(
     """
     names = tuple(name for name, *_ in functions)
     if kind == "elman" and clip is None and names[0] in ("Relu", "Sigmoid"):
-        return elman(names[0].lower())
+        return elman("relu" if names[0] == "Relu" else "sigmoid")
     makers: dict[str, Any] = {"elman": elman, "lstm": lstm, "gru": gru}
     like = makers[kind](**parts)
     if clip is None and names == USUAL[kind]:
