@@ -1,13 +1,16 @@
 """What is wrong with the caller's arguments, said at trace time and by name."""
 
+import math
 from collections.abc import Sequence
 from functools import lru_cache
+from numbers import Real
 from typing import Any
 
 import chex
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.core import Tracer
 
 from jaxrnn.cell import Cell, Params
 
@@ -32,6 +35,23 @@ def check_positive(name: str, value: Any, *, optional: bool = False) -> None:
         return
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         wanted = "a positive integer or None" if optional else "a positive integer"
+        raise ValueError(f"{name}: expected {wanted}, got {value!r}")
+
+
+def check_number(
+    name: str, value: Any, *, low: float = -math.inf, high: float = math.inf
+) -> None:
+    """Raise unless the value is a real number with low < value < high."""
+    if isinstance(value, Array) and not isinstance(value, Tracer) and not value.ndim:
+        value = value.item()
+    wanted = "a number"
+    if low == 0 and high == math.inf:
+        wanted = "a positive number"
+    elif (low, high) != (-math.inf, math.inf):
+        wanted = f"a number between {low} and {high}"
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{name}: expected {wanted}, got {value!r}")
+    if not low < value < high:
         raise ValueError(f"{name}: expected {wanted}, got {value!r}")
 
 
