@@ -189,7 +189,7 @@ def read_weight(weight: Any) -> Array:
     read = jnp.asarray(weight, jnp.float32)
     if read.shape:
         raise ValueError(f"weight: expected a scalar, got shape {read.shape}")
-    if not isinstance(read, Tracer) and read < 0:
+    if not isinstance(weight, Tracer) and np.asarray(weight) < 0:
         raise ValueError(f"weight: expected a number of 0 or more, got {weight}")
     return read
 
