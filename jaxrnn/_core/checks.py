@@ -55,6 +55,17 @@ def check_number(
         raise ValueError(f"{name}: expected {wanted}, got {value!r}")
 
 
+def check_side_by_side(state: Any) -> None:
+    """Raise unless a state's parts are [..., H] of one batch, so that they make one
+    vector a row."""
+    shapes = [jnp.shape(part) for part in jax.tree.leaves(state)]
+    if not shapes or any(shape[:-1] != shapes[0][:-1] for shape in shapes):
+        raise ValueError(
+            "state: expected parts [..., H] of one batch, since they are laid side by "
+            f"side as one vector a row; got shapes {shapes}"
+        )
+
+
 def check_cell(value: Any) -> None:
     """Raise unless it is a cell, where a layer will not do."""
     if not isinstance(value, Cell):
