@@ -119,8 +119,8 @@ def train(
                 state = state._replace(state=jax.tree.map(jnp.copy, rest))
             last = i + 1 == config.steps
             batch = window(stream, config.window, i % per_pass)
-            state, error = step(state, batch, flush=last)
-            clip = optax.tree.get(state.optimizer, "ClipState")
+            state, (error, *_) = step(state, batch, flush=last)
+            clip = optax.tree.get(state.opt_state, "ClipState")
             history.bits.append(float(error) / math.log(2))
             history.norm.append(float(clip.norm))
             if last or (i + 1) % config.validate_every == 0:
@@ -145,12 +145,12 @@ def _figures(
     model: Model, state: TrainState, history: History, seconds: float
 ) -> dict[str, float]:
     """What the summary tells of one model."""
-    clip = optax.tree.get(state.optimizer, "ClipState")
+    clip = optax.tree.get(state.opt_state, "ClipState")
     return {
         "parameters": model.size(),
         "hidden": model.hidden,
-        "updates": int(state.optimizer.updates),
-        "skipped_gradients": int(state.optimizer.skipped),
+        "updates": int(state.opt_state.updates),
+        "skipped_gradients": int(state.opt_state.skipped),
         "clip_rate": int(clip.clipped) / max(1, int(clip.seen)),
         "seconds": seconds,
         "held_out_bits": history.held_out[-1],

@@ -90,9 +90,9 @@ def train(
     state = init_train_state(params, optimizer)
     errors, norms = [], []
     for done, k in enumerate(jax.random.split(key, updates), start=1):
-        state, error = update(state, k)
+        state, (error, *_) = update(state, k)
         errors.append(error)
-        norms.append(jnp.copy(clip_state(state.optimizer).norm))  # state is donated
+        norms.append(jnp.copy(clip_state(state.opt_state).norm))  # state is donated
         if done % 50 == 0 or done == updates:
             every(done)
     return state.params, jnp.stack(errors), jnp.stack(norms)

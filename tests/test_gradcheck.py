@@ -136,6 +136,11 @@ def test_x64_is_as_it_was_and_two_calls_agree():
     assert first.ok
 
 
+def test_a_report_is_true_when_it_is_ok():
+    assert check_gradients(scaled(1.0), PARAMS, XS)
+    assert not check_gradients(scaled(1.01), PARAMS, XS)
+
+
 # Planted errors ------------------------------------------------------------------
 
 

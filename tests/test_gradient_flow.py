@@ -1,6 +1,7 @@
 """The instruments read what a slow derivation, or mathematics, says they should."""
 
 import math
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -684,7 +685,56 @@ WRONG = {
     "subnormal": (lambda: first_nonfinite(lstm(), P, XS, subnormal=1), "subnormal"),
     "structures": (lambda: alignment({"a": P.b}, [P.b]), "gradient"),
     "shapes": (lambda: alignment(P.b, P.w_x), "gradient"),
+    "integers": (lambda: alignment(np.ones(2, int), np.ones(2)), "gradient: expected"),
+    "complex": (lambda: alignment(np.ones(2), 1j * np.ones(2)), "reference: expected"),
+    "jacobians of integers": (
+        lambda: jacobian_singular_values(np.ones((2, 3, 3), int)),
+        "jacobians: expected a floating dtype",
+    ),
+    "complex jacobians": (
+        lambda: jacobian_singular_values(1j * np.ones((2, 3, 3))),
+        "jacobians: expected a floating dtype",
+    ),
+    "slope a word": (lambda: vanishing_conditions(np.eye(2), slope="1"), "slope: exp"),
+    "share a word": (lambda: effective_horizon(np.ones(3), "1"), "share: expected a"),
+    "skip a word": (lambda: decay_rate(np.ones(5), skip="1"), "skip: expected an int"),
+    "cell a word": (lambda: fixed_points("lstm", P, XS[0, 0], CASE.state), "cell: exp"),
+    "no params": (
+        lambda: fixed_points(lstm(), None, XS[0, 0], CASE.state),
+        "params: expected jaxrnn.Params",
+    ),
 }
+
+
+class Matrix(NamedTuple):
+    h: Any
+    m: Any
+
+
+def test_a_state_that_is_no_vector_a_row_is_refused_by_name():
+    def gate(own, z, r, state):
+        h = jnp.tanh(z + r) + state.m.sum(-1)
+        return Matrix(h, state.m + h[..., None])
+
+    def start(params, batch_shape=()):
+        units = params.w_s.shape[0]
+        return Matrix(
+            jnp.zeros((*batch_shape, units), params.w_s.dtype),
+            jnp.zeros((*batch_shape, units, units), params.w_s.dtype),
+        )
+
+    cell = custom_cell(gate, state=Matrix)._replace(initial_state=start)
+    params = elman().init(jax.random.key(0), 2, 3, dtype=XS.dtype)
+    xs = np.ones((4, 2, 2), XS.dtype)
+    starts = start(params, (5,))
+    for call in (
+        lambda: step_jacobians(cell, params, xs),
+        lambda: jacobian_norms(cell, params, xs),
+        lambda: lyapunov_spectrum(cell, params, xs),
+        lambda: fixed_points(cell, params, xs[0, 0], starts),
+    ):
+        with pytest.raises(ValueError, match=r"state: expected parts \[\.\.\., H\]"):
+            call()
 
 
 @pytest.mark.parametrize("name", WRONG)

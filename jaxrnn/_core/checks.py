@@ -1,13 +1,16 @@
 """What is wrong with the caller's arguments, said at trace time and by name."""
 
+import math
 from collections.abc import Sequence
 from functools import lru_cache
+from numbers import Real
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.core import Tracer
 
 from jaxrnn.cell import Cell, Params
 
@@ -34,6 +37,34 @@ def check_positive(name: str, value: Any, *, optional: bool = False) -> None:
     if not integer or value < 1:
         wanted = "a positive integer or None" if optional else "a positive integer"
         raise ValueError(f"{name}: expected {wanted}, got {value!r}")
+
+
+def check_number(
+    name: str, value: Any, *, low: float = -math.inf, high: float = math.inf
+) -> None:
+    """Raise unless the value is a real number with low < value < high."""
+    if isinstance(value, Array) and not isinstance(value, Tracer) and not value.ndim:
+        value = value.item()
+    wanted = "a number"
+    if low == 0 and high == math.inf:
+        wanted = "a positive number"
+    elif (low, high) != (-math.inf, math.inf):
+        wanted = f"a number between {low} and {high}"
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{name}: expected {wanted}, got {value!r}")
+    if not low < value < high:
+        raise ValueError(f"{name}: expected {wanted}, got {value!r}")
+
+
+def check_side_by_side(state: Any) -> None:
+    """Raise unless a state's parts are [..., H] of one batch, so that they make one
+    vector a row."""
+    shapes = [jnp.shape(part) for part in jax.tree.leaves(state)]
+    if not shapes or any(shape[:-1] != shapes[0][:-1] for shape in shapes):
+        raise ValueError(
+            "state: expected parts [..., H] of one batch, since they are laid side by "
+            f"side as one vector a row; got shapes {shapes}"
+        )
 
 
 def check_cell(value: Any) -> None:

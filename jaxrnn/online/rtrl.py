@@ -11,11 +11,18 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxrnn._core.checks import check_choice
+from jaxrnn._core.checks import check_choice, check_side_by_side
 from jaxrnn._core.folded import one_step, pack, unpack
 from jaxrnn.cell import Cell
 from jaxrnn.layer import Layer
-from jaxrnn.online.record import Online, by_row, sum_rows, zeros_by_row
+from jaxrnn.online.record import (
+    Online,
+    by_row,
+    check_runnable,
+    read_cotangent,
+    sum_rows,
+    zeros_by_row,
+)
 
 
 class Influence(NamedTuple):
@@ -34,11 +41,13 @@ def rtrl(cell: Cell | Layer, *, gradient: str = "manual") -> Online:
     Args:
         gradient: of a step, "manual" or "autodiff", JAX's own, which shares nothing
             with the derivation by hand.
-    Raises:  ValueError for another gradient.
+    Raises:  ValueError for another gradient; TypeError for another cell.
     """
+    check_runnable(cell)
     check_choice("gradient", gradient, ("manual", "autodiff"))
 
     def init(params, state):
+        check_side_by_side(state)
         size = pack(state).shape[-1]
         rows = jax.tree.map(lambda p: jnp.zeros((size, *p.shape), p.dtype), params)
         return Influence(state, zeros_by_row(rows, state))
@@ -66,7 +75,7 @@ def rtrl(cell: Cell | Layer, *, gradient: str = "manual") -> Online:
             )
             return influence, grads
 
-        inputs = memory.state, memory.of_params, x, cotangent(h)
+        inputs = memory.state, memory.of_params, x, read_cotangent(cotangent, h)
         influence, grads = by_row(of_row, x)(*inputs)
         return Influence(after, influence), sum_rows(grads, params)
 

@@ -14,11 +14,19 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jaxrnn._core.checks import check_side_by_side
 from jaxrnn._core.folded import one_step, pack, push, unpack
 from jaxrnn._core.numerics import global_norm
 from jaxrnn.cell import Cell
 from jaxrnn.layer import Layer
-from jaxrnn.online.record import Online, by_row, sum_rows, zeros_by_row
+from jaxrnn.online.record import (
+    Online,
+    by_row,
+    check_runnable,
+    read_cotangent,
+    sum_rows,
+    zeros_by_row,
+)
 
 
 class RankOne(NamedTuple):
@@ -39,9 +47,12 @@ def uoro(key: Array, cell: Cell | Layer) -> Online:
 
     Args:
         key: of the random signs of a run.
+    Raises:  TypeError for another cell.
     """
+    check_runnable(cell)
 
     def init(params, state):
+        check_side_by_side(state)
         nothing = jnp.zeros_like(pack(state))
         return RankOne(state, key, nothing, zeros_by_row(params, state))
 
@@ -70,7 +81,7 @@ def uoro(key: Array, cell: Cell | Layer) -> Online:
             return of_state, of_params, grads
 
         carried = memory.state, memory.of_state, memory.of_params
-        found = by_row(of_row, x)(*carried, x, cotangent(h), signs)
+        found = by_row(of_row, x)(*carried, x, read_cotangent(cotangent, h), signs)
         of_state, of_params, grads = found
         memory = RankOne(after, next_key, of_state, of_params)
         return memory, sum_rows(grads, params)
