@@ -23,7 +23,7 @@ from rich.progress import track
 from rich.table import Table
 
 import jaxrnn
-from experiments.timing import compile_program, interleave
+from experiments.lib.timing import compile_program, interleave
 from jaxrnn import elman, lru, lstm, mingru, parallel
 from jaxrnn.gradcheck import relative_errors
 

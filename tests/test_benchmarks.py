@@ -12,18 +12,12 @@ import pytest
 from table import assert_alike
 
 import jaxrnn
-from experiments import (
-    benchmark_depth,
-    benchmark_figures,
-    benchmark_studies,
-    benchmark_tables,
-    benchmarks,
-    contenders,
-    timing,
-)
-from experiments.contenders import Size
-from experiments.peers import JAX_PEERS, Peer, jax_peers
-from experiments.timing import (
+from experiments.benchmarks import beyond, contenders, depth, figures, tables
+from experiments.benchmarks import study as benchmarks
+from experiments.benchmarks.contenders import Size
+from experiments.benchmarks.jax_peers import JAX_PEERS, Peer, jax_peers
+from experiments.lib import timing
+from experiments.lib.timing import (
     Program,
     Rates,
     compile_program,
@@ -66,8 +60,8 @@ def test_a_contender_with_another_gradient_is_reported_and_not_timed(monkeypatch
     rows = benchmarks.measure("elman", SMALL, config, Rates(1e9, 1e9))
     row = next(row for row in rows if row["contender"] == "wrong")
     assert row["error"] == pytest.approx(0.01, rel=1e-3) and "ms" not in row
-    assert "disagrees" not in benchmark_tables.page({"about": {}, "grid": rows[:1]})
-    assert "disagrees" in benchmark_tables.page({"about": {}, "grid": rows})
+    assert "disagrees" not in tables.page({"about": {}, "grid": rows[:1]})
+    assert "disagrees" in tables.page({"about": {}, "grid": rows})
 
 
 @pytest.mark.parametrize("cell", contenders.CELLS)
@@ -177,37 +171,35 @@ def test_resident_memory_is_what_a_run_touches():
 
 def test_a_sweeps_exponent_is_its_slope():
     values = [1, 10, 100, 1000]
-    assert benchmark_studies.exponent(values, [v**1.5 for v in values]) == (
-        pytest.approx(1.5)
-    )
+    assert beyond.exponent(values, [v**1.5 for v in values]) == (pytest.approx(1.5))
 
 
 @pytest.mark.slow
 def test_studies_write_their_rows_tables_and_figure(tmp_path, monkeypatch):
     small = Size(9, 2, 3, 4)
-    monkeypatch.setattr(benchmark_studies, "MIDDLE", small)
-    monkeypatch.setattr(benchmark_studies, "SWEEPS", {"t": (2, 4, 8), "h": (2, 4, 8)})
+    monkeypatch.setattr(beyond, "MIDDLE", small)
+    monkeypatch.setattr(beyond, "SWEEPS", {"t": (2, 4, 8), "h": (2, 4, 8)})
     for name in ("LONG", "LOW", "GROWTH"):
-        monkeypatch.setattr(benchmark_studies, name, (small,))
-    monkeypatch.setattr(benchmark_studies, "SECONDS", 0.01)
-    parts = benchmark_studies.studies(["elman"])
+        monkeypatch.setattr(beyond, name, (small,))
+    monkeypatch.setattr(beyond, "SECONDS", 0.01)
+    parts = beyond.studies(["elman"])
     results = {name: study() for name, study in parts.items()}
     assert [row["value"] for row in results["sweeps"] if row["contender"] == "manual"]
     assert "manual, borders every 3" in {r["contender"] for r in results["budgets"]}
     low = {row["contender"]: row["error"] for row in results["bfloat16"]}
     assert 1e-5 < low["manual"] < 0.05
     assert {row["cell"] for row in results["growth"]} == {"lstm"}
-    page = benchmark_tables.page({"about": {}, "grid": []} | results)
+    page = tables.page({"about": {}, "grid": []} | results)
     for title in ("Memory budgets", "bfloat16", "Long sequences", "Exponents"):
         assert f"## {title}" in page
-    benchmark_figures.draw_sweeps(tmp_path / "sweeps.png", results["sweeps"])
+    figures.draw_sweeps(tmp_path / "sweeps.png", results["sweeps"])
     assert (tmp_path / "sweeps.png").stat().st_size > 10_000
 
 
 def test_a_stack_is_compared_with_every_peer_that_agrees():
-    rows = benchmark_depth.depth(0.01, (Size(4, 2, 3, 5),))
+    rows = depth.depth(0.01, (Size(4, 2, 3, 5),))
     names = {row["contender"] for row in rows}
     assert {"manual", "autodiff"} | set(jax_peers("lstm", 5)) <= names
     assert all(row["ms"] > 0 for row in rows)
-    page = benchmark_tables.page({"about": {}, "grid": [], "depth": rows})
+    page = tables.page({"about": {}, "grid": [], "depth": rows})
     assert "| 3 lstm (4, 2, 3, 5) | manual |" in page

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from table import assert_alike, assert_equal
 
-from experiments import conversion
-from experiments.conversion import compare, largest, sample_for
-from experiments.conversion_peers import LIBRARIES, installed, other
-from experiments.conversion_sides import KINDS, Sizes
+from experiments.conversion import study as conversion
+from experiments.conversion.libraries import LIBRARIES, installed, other
+from experiments.conversion.sides import KINDS, Sizes
+from experiments.conversion.study import compare, largest, sample_for
 from jaxrnn import unroll
 from jaxrnn.gradcheck import relative_errors
 

@@ -15,16 +15,22 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from experiments import (
-    agreement,
-    char_lm,
-    char_model,
-    flow_studies,
-    gradient_flow,
-    run_folder,
+import experiments
+from experiments import agreement
+from experiments.char_lm import model as char_model
+from experiments.char_lm import study as char_lm
+from experiments.char_lm.text import (
+    Corpus,
+    ngram_bits,
+    read_corpus,
+    streams,
+    window,
+    windows,
 )
-from experiments.run_folder import Checkpoints, open_run, write_json
-from experiments.text import Corpus, ngram_bits, read_corpus, streams, window, windows
+from experiments.gradient_flow import measurements
+from experiments.gradient_flow import study as gradient_flow
+from experiments.lib import run_folder
+from experiments.lib.run_folder import Checkpoints, open_run, write_json
 from tests.table import assert_equal
 
 TINY = {"hidden": 8, "steps": 6, "batch": 2, "window": 10, "sample": 30}
@@ -46,7 +52,7 @@ def text(tmp_path_factory, shakespeare) -> Path:
 
 def test_shakespeare_is_what_its_readme_says(shakespeare):
     corpus = shakespeare
-    readme = Path(char_lm.__file__).with_name("data") / "README.md"
+    readme = Path(experiments.__file__).with_name("data") / "README.md"
     assert corpus.sha256 in readme.read_text()
     # 42 works, 5,057,240 characters: counted when the file was made
     assert len(corpus.train) + len(corpus.held_out) == 5_057_240
@@ -315,7 +321,7 @@ def test_gradient_flow_measures_and_draws_all(tmp_path):
 
 def test_the_cliff_is_where_the_paper_has_it():
     # Pascanu et al. (2013), figure 6: at w = 5 the wall is between b = -2.7 and -2.5
-    found = flow_studies.cliff(points=60)
+    found = measurements.cliff(points=60)
     column = np.abs(found.w - 5.0).argmin()
     jump = np.abs(np.diff(found.error[:, column])).argmax()
     assert -2.7 < found.b[jump] < -2.5

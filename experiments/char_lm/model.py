@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 import jaxrnn
-from experiments.text import Corpus, streams, window, windows
+from experiments.char_lm.text import Corpus, streams, window, windows
 from jaxrnn.training import Outcome
 
 CELLS = {"elman": jaxrnn.elman, "lstm": jaxrnn.lstm, "gru": jaxrnn.gru}

@@ -18,25 +18,23 @@ from typing import Any
 
 import jax
 import optax
-import tyro
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress
 from rich.table import Table
 
-from experiments import flow_figures, flow_studies
-from experiments.flow_models import MODELS, Model, adding_problem, init, train
+from experiments.gradient_flow import figures, measurements
+from experiments.gradient_flow.models import MODELS, Model, adding_problem, init, train
 from jaxrnn import elman, gru, lstm, network, optim
 
 STUDIES = ("lags", "remedies", "explosion", "cliff", "exponents", "agreement")
 STUDIES += ("reach", "cost")
-FIGURES = Path(__file__).parent.parent / "figures"
 
 
 @dataclass(frozen=True)
 class Config:
     """Where gradients vanish and explode, measured and drawn."""
 
-    out: Path = FIGURES
+    out: Path = Path("runs/gradient_flow")
     """Where the figures go."""
     model: tuple[str, ...] = tuple(MODELS)
     """Networks to follow, by the names in the figures."""
@@ -54,7 +52,7 @@ class Config:
     """T, for rates and exponents at initialisation."""
     study: tuple[str, ...] = STUDIES
     """What to measure; lags comes with the truncation's figure."""
-    families: tuple[str, ...] = tuple(flow_studies.FAMILIES)
+    families: tuple[str, ...] = tuple(measurements.FAMILIES)
     """Networks whose decay is held against their exponent."""
     seed: int = 0
 
@@ -98,7 +96,7 @@ def follow(config: Config, progress: Progress, networks: dict[str, Any]) -> Any:
                     progress.update(task, completed=done)
 
                 params = trained(config, model, params, every)
-            profiles[when][name] = flow_studies.profile(model, params, batch)
+            profiles[when][name] = measurements.profile(model, params, batch)
         networks[name] = params
     return profiles
 
@@ -141,34 +139,30 @@ def main(config: Config) -> dict[str, Any]:
 
         units, seed = config.units, config.seed
         networks: dict[str, Any] = {}
-        study(
-            "lags", lambda: follow(config, progress, networks), flow_figures.draw_lags
-        )
+        study("lags", lambda: follow(config, progress, networks), figures.draw_lags)
         if "lags" in found:
             biases = _of_each(found["lags"], lambda p: p.bias)
-            flow_figures.draw_truncation(
-                config.out / "gradient_flow_truncation.png", biases
-            )
+            figures.draw_truncation(config.out / "gradient_flow_truncation.png", biases)
             study("remedies", lambda: remedies(config, networks))
         study(
             "explosion",
-            lambda: flow_studies.explode(
+            lambda: measurements.explode(
                 units, config.explosion_updates, 1, 0.005, seed
             ),
-            flow_figures.draw_explosion,
+            figures.draw_explosion,
         )
-        study("cliff", flow_studies.cliff, flow_figures.draw_cliff)
+        study("cliff", measurements.cliff, figures.draw_cliff)
         study(
             "exponents",
-            lambda: flow_studies.exponents(
+            lambda: measurements.exponents(
                 config.families, units, steps=config.reach, seed=seed
             ),
-            flow_figures.draw_exponents,
+            figures.draw_exponents,
         )
         study(
             "agreement",
-            lambda: flow_studies.agreement(16, 20),
-            flow_figures.draw_agreement,
+            lambda: measurements.agreement(16, 20),
+            figures.draw_agreement,
         )
         study("reach", lambda: reaches(config))
         study("cost", lambda: costs(config))
@@ -176,7 +170,7 @@ def main(config: Config) -> dict[str, Any]:
     return found
 
 
-def reaches(config: Config) -> dict[tuple[str, float], flow_studies.Reach]:
+def reaches(config: Config) -> dict[tuple[str, float], measurements.Reach]:
     """At initialisation, by model and drive."""
     models = {f"tanh, ρ = {r}": Model(elman(), r) for r in (0.9, 1.0, 1.1)}
     models |= {
@@ -185,7 +179,7 @@ def reaches(config: Config) -> dict[tuple[str, float], flow_studies.Reach]:
     models |= {"LSTM, forget bias 1": Model(lstm())}
     size = {"steps": config.reach, "rows": 8, "seed": config.seed}
     return {
-        (name, drive): flow_studies.reach(model, config.units, drive, **size)
+        (name, drive): measurements.reach(model, config.units, drive, **size)
         for name, model in models.items()
         for drive in (0.0, 0.3, 1.0)
     }
@@ -195,7 +189,7 @@ def remedies(config: Config, networks: dict[str, Any]) -> dict[str, Any]:
     """Of two networks after training."""
     batch = batch_of(config)
     return {
-        name: flow_studies.remedies(networks[name], batch, MODELS[name].cell)
+        name: measurements.remedies(networks[name], batch, MODELS[name].cell)
         for name in ("tanh, ρ = 1.1", "LSTM")
         if name in config.model
     }
@@ -204,7 +198,7 @@ def remedies(config: Config, networks: dict[str, Any]) -> dict[str, Any]:
 def costs(config: Config) -> dict[str, dict[str, float]]:
     size = (config.units, config.steps, config.rows)
     cells = {"Elman": elman(), "LSTM": lstm(), "GRU": gru()}
-    return {name: flow_studies.cost(cell, *size) for name, cell in cells.items()}
+    return {name: measurements.cost(cell, *size) for name, cell in cells.items()}
 
 
 def report(console: Console, config: Config, found: dict[str, Any]) -> None:
@@ -253,7 +247,3 @@ def _rate(p: Any) -> tuple[str, ...]:
 
 def _degrees(cosine: Any) -> float:
     return float(jax.numpy.degrees(jax.numpy.arccos(cosine.clip(-1, 1))))
-
-
-if __name__ == "__main__":
-    main(tyro.cli(Config, description=__doc__))

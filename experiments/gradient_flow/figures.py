@@ -7,7 +7,13 @@ from typing import Any
 import matplotlib
 import numpy as np
 
-from experiments.flow_studies import SHARE, Cliff, Explosion, Exponents, Profile
+from experiments.gradient_flow.measurements import (
+    SHARE,
+    Cliff,
+    Explosion,
+    Exponents,
+    Profile,
+)
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt

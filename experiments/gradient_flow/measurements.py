@@ -11,7 +11,7 @@ import numpy as np
 import optax
 
 import jaxrnn
-from experiments.flow_models import Model, adding_problem, init, train
+from experiments.gradient_flow.models import Model, adding_problem, init, train
 from jaxrnn import (
     Cell,
     NetworkParams,

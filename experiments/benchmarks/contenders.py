@@ -14,8 +14,8 @@ from jax import Array
 from jax.sharding import Mesh, PartitionSpec
 
 import jaxrnn
-from experiments.peers import Peer, jax_peers
-from experiments.timing import Program, compile_program
+from experiments.benchmarks.jax_peers import Peer, jax_peers
+from experiments.lib.timing import Program, compile_program
 from jaxrnn.gradcheck import relative_errors
 
 CELLS = {"elman": jaxrnn.elman, "lstm": jaxrnn.lstm, "gru": jaxrnn.gru}

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from experiments.benchmark_studies import exponent
+from experiments.benchmarks.beyond import exponent
 
 Row = dict[str, Any]
 

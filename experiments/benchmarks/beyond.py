@@ -9,8 +9,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.benchmark_depth import depth
-from experiments.contenders import (
+from experiments.benchmarks.contenders import (
     Size,
     gradient_error,
     gradient_program,
@@ -19,8 +18,9 @@ from experiments.contenders import (
     pose,
     reference,
 )
-from experiments.timing import Program, interleave
-from experiments.torch_peer import torch_runs
+from experiments.benchmarks.depth import depth
+from experiments.benchmarks.torch_peer import torch_runs
+from experiments.lib.timing import Program, interleave
 
 # Two decades of each axis; the others stay at this size.
 MIDDLE = Size(100, 32, 64, 128)

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from experiments.conversion_sides import Other, Results, Sample, Sizes, random_like
+from experiments.conversion.sides import Other, Results, Sample, Sizes, random_like
 from jaxrnn import convert
 
 # By kind: the operator, the library's word for it, its number of gates, its options.

@@ -7,8 +7,8 @@ from typing import Any
 import matplotlib
 import numpy as np
 
-from experiments.benchmark_studies import exponent
-from experiments.benchmark_tables import column
+from experiments.benchmarks.beyond import exponent
+from experiments.benchmarks.tables import column
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt

@@ -26,13 +26,12 @@ from typing import Any, Literal
 
 import jax
 import numpy as np
-import tyro
 from rich.console import Console
 from rich.progress import track
 
 import jaxrnn
-from experiments import benchmark_figures, benchmark_studies, benchmark_tables
-from experiments.contenders import (
+from experiments.benchmarks import beyond, figures, tables
+from experiments.benchmarks.contenders import (
     CELLS,
     Problem,
     Size,
@@ -46,8 +45,9 @@ from experiments.contenders import (
     reference,
     split_gradient,
 )
-from experiments.peers import Peer
-from experiments.timing import (
+from experiments.benchmarks.jax_peers import Peer
+from experiments.benchmarks.torch_peer import torch_runs
+from experiments.lib.timing import (
     Program,
     Rates,
     compile_program,
@@ -55,7 +55,6 @@ from experiments.timing import (
     machine_rates,
     resident_mib,
 )
-from experiments.torch_peer import torch_runs
 
 AGREES = 1e-3  # relative error of a float32 gradient that counts as the same one
 GRID = (
@@ -223,10 +222,10 @@ def write(out: Path, results: dict[str, Any]) -> None:
     """What there is so far: JSON, the page of tables, and the figures."""
     out.mkdir(parents=True, exist_ok=True)
     (out / "benchmarks.json").write_text(json.dumps(results, indent=1) + "\n")
-    (out / "benchmarks.md").write_text(benchmark_tables.page(results))
-    benchmark_figures.draw_grid(out / "grid.png", results["grid"])
+    (out / "benchmarks.md").write_text(tables.page(results))
+    figures.draw_grid(out / "grid.png", results["grid"])
     if "sweeps" in results:
-        benchmark_figures.draw_sweeps(out / "sweeps.png", results["sweeps"])
+        figures.draw_sweeps(out / "sweeps.png", results["sweeps"])
 
 
 def main(config: Config) -> dict[str, Any]:
@@ -245,15 +244,9 @@ def main(config: Config) -> dict[str, Any]:
     }
     write(config.out, results)
     if not config.quick:
-        studies = benchmark_studies.studies(config.cell)
+        studies = beyond.studies(config.cell)
         for name, study in track(studies.items(), "sweeps, studies", console=console):
             results[name] = study()
             write(config.out, results)
-    console.print(benchmark_tables.summary(results["grid"]))
+    console.print(tables.summary(results["grid"]))
     return results
-
-
-if __name__ == "__main__":
-    chosen = tyro.cli(Config, description=__doc__)
-    jax.config.update("jax_num_cpu_devices", 2)  # for the split batch
-    main(chosen)

@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxrnn
-from experiments.contenders import Size
-from experiments.peers import jax_peers
-from experiments.timing import Program, compile_program, interleave
+from experiments.benchmarks.contenders import Size
+from experiments.benchmarks.jax_peers import jax_peers
+from experiments.lib.timing import Program, compile_program, interleave
 from jaxrnn.convert import to_torch
 from jaxrnn.gradcheck import relative_errors
 

@@ -14,9 +14,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.conversion_jax import equinox, flax_linen, flax_nnx, haiku
-from experiments.conversion_onnx import onnx
-from experiments.conversion_sides import Other, Results, Sizes, by_jax, random_like
+from experiments.conversion.jax_peers import equinox, flax_linen, flax_nnx, haiku
+from experiments.conversion.onnx_peer import onnx
+from experiments.conversion.sides import Other, Results, Sizes, by_jax, random_like
 from jaxrnn import convert
 
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from experiments.conversion_sides import Other, Sizes, by_jax, random_like
+from experiments.conversion.sides import Other, Sizes, by_jax, random_like
 from jaxrnn import convert
 
 

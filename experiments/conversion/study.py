@@ -18,14 +18,13 @@ from typing import Any
 
 import jax
 import numpy as np
-import tyro
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
 import jaxrnn
-from experiments.conversion_peers import LIBRARIES, other
-from experiments.conversion_sides import KINDS, Other, Results, Sample, Sizes, by_jax
+from experiments.conversion.libraries import LIBRARIES, other
+from experiments.conversion.sides import KINDS, Other, Results, Sample, Sizes, by_jax
 from jaxrnn.gradcheck import relative_errors
 
 DTYPES = ("float32", "float64")
@@ -143,7 +142,3 @@ def main(config: Config) -> dict[tuple[str, str], list[float]]:
     if config.out is not None:
         config.out.write_text(markdown(rows))
     return rows
-
-
-if __name__ == "__main__":
-    main(tyro.cli(Config, description=__doc__))

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-_SHAKESPEARE = Path(__file__).parent / "data" / "shakespeare.txt.xz"
+_SHAKESPEARE = Path(__file__).parents[1] / "data" / "shakespeare.txt.xz"
 
 
 class Corpus(NamedTuple):

@@ -9,7 +9,6 @@ n-gram models on the same split. The cells have equal numbers of parameters.
 """
 
 import math
-import os
 import time
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -21,16 +20,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import tyro
 from rich.console import Console
 from rich.table import Table
 
 import jaxrnn
-from experiments.char_lm_figure import draw
-from experiments.char_model import Model, build_equal, sample, validate
-from experiments.progress import training_bar
-from experiments.run_folder import Checkpoints, open_run, write_json
-from experiments.text import Corpus, ngram_bits, read_corpus, streams, window, windows
+from experiments.char_lm.figure import draw
+from experiments.char_lm.model import Model, build_equal, sample, validate
+from experiments.char_lm.text import (
+    Corpus,
+    ngram_bits,
+    read_corpus,
+    streams,
+    window,
+    windows,
+)
+from experiments.lib.progress import training_bar
+from experiments.lib.run_folder import Checkpoints, open_run, write_json
 from jaxrnn import optim
 from jaxrnn.training import TrainState, init_train_state, train_step
 
@@ -248,8 +253,3 @@ def _table(summary: dict[str, Any]) -> Table:
             f"{r['clip_rate']:.0%}",
         )
     return table
-
-
-if __name__ == "__main__":
-    jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
-    main(tyro.cli(Config, description=__doc__))
