@@ -17,6 +17,7 @@ from experiments.benchmarks import study as benchmarks
 from experiments.benchmarks.contenders import Size
 from experiments.benchmarks.jax_peers import JAX_PEERS, Peer, jax_peers
 from experiments.lib import timing
+from experiments.lib.run_folder import Run, plain
 from experiments.lib.timing import (
     Program,
     Rates,
@@ -27,6 +28,13 @@ from experiments.lib.timing import (
 )
 
 SMALL = Size(5, 2, 3, 4)  # one for all: what draws the data is compiled once
+
+
+def page_of(results):
+    """Every table of these results, as Markdown."""
+    run = Run({}, {}, plain({"rates": {}} | results))
+    return "\n".join(f"## {t.title}\n{t.markdown()}" for t in tables.tables(run))
+
 
 pytestmark = pytest.mark.usefixtures("optax_promotes", "compile_fast")
 
@@ -41,11 +49,12 @@ def test_benchmarks_write_a_row_for_each_contender(tmp_path, monkeypatch):
     assert "manual, split" in names
     assert all(row["ms"] > 0 for row in rows)
     assert all(row["error"] < 1e-5 for row in rows[:-1])
-    page = (tmp_path / "benchmarks.md").read_text()
+    page = (tmp_path / "page.md").read_text()
     assert page.count("| gru (5, 2, 3, 4) |") == 1 + len(rows)
-    assert (tmp_path / "grid.png").stat().st_size > 10_000
-    written = json.loads((tmp_path / "benchmarks.json").read_text())
-    assert written["grid"] == rows and written["about"]["product_gflops"] == 2
+    assert (tmp_path / "benchmarks_grid.png").stat().st_size > 10_000
+    written = json.loads((tmp_path / "results.json").read_text())
+    assert written["grid"] == plain(rows)
+    assert written["rates"] == {"product, GFLOP": 2, "copy, GB": 1}
 
 
 def test_a_contender_with_another_gradient_is_reported_and_not_timed(monkeypatch):
@@ -60,8 +69,8 @@ def test_a_contender_with_another_gradient_is_reported_and_not_timed(monkeypatch
     rows = benchmarks.measure("elman", SMALL, config, Rates(1e9, 1e9))
     row = next(row for row in rows if row["contender"] == "wrong")
     assert row["error"] == pytest.approx(0.01, rel=1e-3) and "ms" not in row
-    assert "disagrees" not in tables.page({"about": {}, "grid": rows[:1]})
-    assert "disagrees" in tables.page({"about": {}, "grid": rows})
+    assert "disagrees" not in page_of({"grid": rows[:1]})
+    assert "disagrees" in page_of({"grid": rows})
 
 
 @pytest.mark.parametrize("cell", contenders.CELLS)
@@ -189,7 +198,7 @@ def test_studies_write_their_rows_tables_and_figure(tmp_path, monkeypatch):
     low = {row["contender"]: row["error"] for row in results["bfloat16"]}
     assert 1e-5 < low["manual"] < 0.05
     assert {row["cell"] for row in results["growth"]} == {"lstm"}
-    page = tables.page({"about": {}, "grid": []} | results)
+    page = page_of({"grid": []} | results)
     for title in ("Memory budgets", "bfloat16", "Long sequences", "Exponents"):
         assert f"## {title}" in page
     figures.draw_sweeps(tmp_path / "sweeps.png", results["sweeps"])
@@ -201,5 +210,5 @@ def test_a_stack_is_compared_with_every_peer_that_agrees():
     names = {row["contender"] for row in rows}
     assert {"manual", "autodiff"} | set(jax_peers("lstm", 5)) <= names
     assert all(row["ms"] > 0 for row in rows)
-    page = tables.page({"about": {}, "grid": [], "depth": rows})
+    page = page_of({"grid": [], "depth": rows})
     assert "| 3 lstm (4, 2, 3, 5) | manual |" in page

@@ -139,9 +139,9 @@ def test_the_table_is_printed_and_written(tmp_path, capsys, monkeypatch):
     found = {".hs": 1e-7, ".final[0]": 2e-7, ".d_xs": 3e-7, ".d_weights['bias']": 1e-9}
     monkeypatch.setattr(conversion, "other", has)
     monkeypatch.setattr(conversion, "compare", lambda *_, **__: found)
-    out = tmp_path / "table.md"
-    config = conversion.Config(("equinox",), ("elman", "gru"), 4, 2, 2, 3, out)
-    assert conversion.main(config) == {("equinox", "gru"): [2e-7, 3e-7] * 2}
+    config = conversion.Config(("equinox",), ("elman", "gru"), 4, 2, 2, 3, tmp_path)
+    assert conversion.main(config) == {"equinox": {"gru": [2e-7, 3e-7] * 2}}
     assert "float64" in capsys.readouterr().out
     last = "| equinox | gru | 2.0e-07 | 3.0e-07 | 2.0e-07 | 3.0e-07 |\n"
-    assert out.read_text().endswith(last) and out.read_text().count("\n") == 3
+    page = (tmp_path / "page.md").read_text()
+    assert page.endswith(last) and page.count("| equinox |") == 1

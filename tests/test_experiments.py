@@ -30,7 +30,8 @@ from experiments.char_lm.text import (
 from experiments.gradient_flow import measurements
 from experiments.gradient_flow import study as gradient_flow
 from experiments.lib import run_folder
-from experiments.lib.run_folder import Checkpoints, open_run, write_json
+from experiments.lib.checkpoints import Checkpoints
+from experiments.lib.run_folder import open_run, write_json
 from tests.table import assert_equal
 
 TINY = {"hidden": 8, "steps": 6, "batch": 2, "window": 10, "sample": 30}
@@ -155,7 +156,7 @@ def test_char_lm_trains_and_resumes_to_the_bit(text, tmp_path):
         **TINY, text=text, cell=("lstm",), validate_every=2, out=tmp_path
     )
     summary = char_lm.main(config)
-    assert json.loads((tmp_path / "summary.json").read_text())["sha256"]
+    assert json.loads((tmp_path / "results.json").read_text())["sha256"]
     assert (tmp_path / "char_lm.png").stat().st_size > 10_000
     assert summary["cells"]["lstm"]["updates"] == 3  # 6 windows, 2 an update
 
@@ -311,7 +312,7 @@ def test_gradient_flow_measures_and_draws_all(tmp_path):
     found = gradient_flow.main(config)
     assert len(list(tmp_path.glob("*.png"))) == 6
     assert set(found) == set(gradient_flow.STUDIES)
-    without = found["reach"]["tanh, ρ = 0.9", 0.0]
+    without = found["reach"]["tanh, ρ = 0.9"]["0"]
     assert without.rate == pytest.approx(0.9, abs=0.02)  # linear, about: ρ itself
     assert without.exponent == pytest.approx(math.log(without.rate), abs=0.05)
     assert max(e for _, _, e in found["agreement"]["float64"]) < 1e-6
@@ -330,19 +331,22 @@ def test_the_cliff_is_where_the_paper_has_it():
     assert moved == pytest.approx(0.1, rel=1e-4)  # the rate, times a norm of 1
 
 
-def test_agreement_is_to_rounding_in_each_dtype():
-    config = agreement.Config(model=("zoneout",), steps=4, chunks=(3,))
+def test_agreement_is_to_rounding_in_each_dtype(tmp_path):
+    config = agreement.Config(model=("zoneout",), steps=4, chunks=(3,), out=tmp_path)
     errors = agreement.main(config)["zoneout"]
     assert 0 < errors["float64"] < 1e-13 < errors["float32"] < 1e-5
     assert errors["check_gradients"] < 1e-10 and errors["differences"] < 1e-6
 
 
-def test_agreement_reports_the_largest_error_of_each_kind_of_call(monkeypatch):
+def test_agreement_reports_the_largest_error_of_each_kind_of_call(
+    tmp_path, monkeypatch
+):
     found = iter([{"w": 1.0, "b": 3.0}, {"w": 2.0}, {"w": 5.0}, {"w": 4.0}])
     monkeypatch.setattr(agreement, "draw", lambda *_, **__: (None, {}))
     monkeypatch.setattr(agreement, "both_gradients", lambda *_: ({}, {}))
     monkeypatch.setattr(agreement, "relative_errors", lambda *_: next(found))
     monkeypatch.setattr(agreement, "audit", lambda *_: (6.0, 7.0))
-    errors = agreement.main(agreement.Config(model=("gru",), chunks=(1, 2)))["gru"]
+    config = agreement.Config(model=("gru",), chunks=(1, 2), out=tmp_path)
+    errors = agreement.main(config)["gru"]
     assert (errors["float64"], errors["float32"]) == (3.0, 5.0)
     assert (errors["check_gradients"], errors["differences"]) == (6.0, 7.0)

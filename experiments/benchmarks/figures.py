@@ -4,38 +4,41 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 
 from experiments.benchmarks.beyond import exponent
 from experiments.benchmarks.tables import column
+from experiments.lib import plots
+from experiments.lib.run_folder import Run
 
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt
-
-# Okabe & Ito; a contender with its batch split is a hollow diamond
+# a contender with its batch split is a hollow diamond
 _COLORS = {
-    "manual": "#000000",
-    "autodiff": "#999999",
-    "flax linen": "#0072B2",
-    "flax nnx": "#56B4E9",
-    "equinox": "#E69F00",
-    "haiku": "#D55E00",
-    "keras": "#F0E442",
-    "torch": "#009E73",
-    "manual, split": "#000000",
-    "fastest peer, split": "#0072B2",
-    "floor": "#CC79A7",
+    "manual": plots.BLACK,
+    "autodiff": plots.GREY,
+    "flax linen": plots.BLUE,
+    "flax nnx": plots.SKY,
+    "equinox": plots.ORANGE,
+    "haiku": plots.VERMILION,
+    "keras": plots.YELLOW,
+    "torch": plots.GREEN,
+    "manual, split": plots.BLACK,
+    "fastest peer, split": plots.BLUE,
+    "floor": plots.PURPLE,
 }
+
+
+def draw(run: Run, folder: Path) -> None:
+    """Write benchmarks_grid.png, and benchmarks_sweeps.png if they were run."""
+    draw_grid(folder / "benchmarks_grid.png", run.results["grid"])
+    if "sweeps" in run.results:
+        draw_sweeps(folder / "benchmarks_sweeps.png", run.results["sweeps"])
 
 
 def draw_grid(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     """Time of the gradient over the manual one's, a panel a cell."""
     cells = list(dict.fromkeys(row["cell"] for row in rows))
-    figure, panels = plt.subplots(
-        len(cells), 1, figsize=(9, 2.7 * len(cells) + 1), squeeze=False, sharex=True,
-        layout="constrained",
-    )  # fmt: skip
+    size = (9, 2.7 * len(cells) + 1)
+    figure, panels = plots.panels(len(cells), 1, size, sharex=True)
     sizes = list(dict.fromkeys(tuple(row["size"]) for row in rows))
     columns = [name for name in _COLORS if name != "manual"]
     for panel, cell in zip(panels[:, 0], cells, strict=True):
@@ -63,8 +66,7 @@ def draw_grid(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     figure.legend(
         handles, names, loc="outside lower center", ncols=5, frameon=False, fontsize=9
     )
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
+    plots.save(figure, path, dpi=150)
 
 
 def _ratios(panel, rows, sizes, slot: float, name: str) -> None:
@@ -86,14 +88,8 @@ def draw_sweeps(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     """Time over T, B and H, log-log, with the exponent fitted to the upper half."""
     cells = list(dict.fromkeys(row["cell"] for row in rows))
     axes = list(dict.fromkeys(row["axis"] for row in rows))
-    figure, panels = plt.subplots(
-        len(cells),
-        len(axes),
-        figsize=(4 * len(axes), 3.2 * len(cells)),
-        squeeze=False,
-        sharey="row",
-        layout="constrained",
-    )
+    size = (4 * len(axes), 3.2 * len(cells))
+    figure, panels = plots.panels(len(cells), len(axes), size, sharey="row")
     words = {"t": "steps T", "b": "batch B", "h": "units H"}
     for cell, line in zip(cells, panels, strict=True):
         for axis, panel in zip(axes, line, strict=True):
@@ -110,5 +106,4 @@ def draw_sweeps(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     for panel in panels[-1]:
         panel.set_xlabel(panel.get_title().split(", ")[1])
     figure.suptitle("Error and gradient around (T, B, D, H) = (100, 32, 64, 128)")
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
+    plots.save(figure, path, dpi=150)

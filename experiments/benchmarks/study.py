@@ -12,14 +12,10 @@ Beside them stands the floor: the arithmetic that the mathematics needs at the r
 large matrix product, or its bytes at the rate of a copy, whichever takes longer.
 
 After the grid come sweeps of T, B and H over two decades, memory budgets, bfloat16 and
-sequences of up to 100,000 steps. `--out` receives benchmarks.json, benchmarks.md and
-the figures.
+sequences of up to 100,000 steps.
 """
 
-import json
-import platform
-from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
+from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
@@ -30,7 +26,7 @@ from rich.console import Console
 from rich.progress import track
 
 import jaxrnn
-from experiments.benchmarks import beyond, figures, tables
+from experiments.benchmarks import beyond
 from experiments.benchmarks.contenders import (
     CELLS,
     Problem,
@@ -45,8 +41,13 @@ from experiments.benchmarks.contenders import (
     reference,
     split_gradient,
 )
+from experiments.benchmarks.figures import draw
 from experiments.benchmarks.jax_peers import Peer
+from experiments.benchmarks.tables import summary, tables
 from experiments.benchmarks.torch_peer import torch_runs
+from experiments.lib.pages import Pages, publish
+from experiments.lib.run_folder import open_run
+from experiments.lib.tables import show
 from experiments.lib.timing import (
     Program,
     Rates,
@@ -80,8 +81,8 @@ class Config:
     quick: bool = False
     """Only the sizes that take under 20 ms, for at most two seconds each, and the
     gradient alone: no forward pass, resident memory, sweeps or studies."""
-    out: Path = Path("runs/benchmarks")
-    """Folder for benchmarks.json, benchmarks.md and the figures."""
+    out: Path | None = None
+    """Run folder; by default the next free runs/benchmarks-N."""
 
 
 def contender_program(cell: str, size: Size, name: str) -> Program:
@@ -200,53 +201,33 @@ def measure(
     return [*rows, about | {"contender": "floor", "ms": floor, "ratio": ratio}]
 
 
-def about_machine(rates: Rates) -> dict[str, Any]:
-    """What the figures were taken on and with."""
-    versions = {}
-    for name in ("jax", "flax", "equinox", "dm-haiku", "keras", "torch"):
-        try:
-            versions[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return {
-        "python": platform.python_version(),
-        **versions,
-        "device": jax.devices()[0].device_kind,
-        "devices": len(jax.devices()),
-        "product_gflops": rates.flops / 1e9,
-        "copy_gbytes": rates.bytes / 1e9,
-    }
-
-
-def write(out: Path, results: dict[str, Any]) -> None:
-    """What there is so far: JSON, the page of tables, and the figures."""
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "benchmarks.json").write_text(json.dumps(results, indent=1) + "\n")
-    (out / "benchmarks.md").write_text(tables.page(results))
-    figures.draw_grid(out / "grid.png", results["grid"])
-    if "sweeps" in results:
-        figures.draw_sweeps(out / "sweeps.png", results["sweeps"])
-
-
 def main(config: Config) -> dict[str, Any]:
     """Measure, print and write everything."""
     console = Console()
+    out = open_run(config.out, "benchmarks", asdict(config))
     rates = machine_rates()
     sizes = GRID[:2] if config.quick else GRID
     jobs = [(cell, size) for cell in config.cell for size in sizes]
     results: dict[str, Any] = {
-        "about": about_machine(rates),
+        "rates": {
+            "product, GFLOP": rates.flops / 1e9,
+            "copy, GB": rates.bytes / 1e9,
+        },
         "grid": [
             row
             for cell, size in track(jobs, "measuring the grid", console=console)
             for row in measure(cell, size, config, rates)
         ],
     }
-    write(config.out, results)
+    publish(out, results, PAGES)
     if not config.quick:
         studies = beyond.studies(config.cell)
         for name, study in track(studies.items(), "sweeps, studies", console=console):
             results[name] = study()
-            write(config.out, results)
-    console.print(tables.summary(results["grid"]))
+            publish(out, results, PAGES)
+    show(console, [summary(results["grid"])])
+    console.print(f"written to {out}/")
     return results
+
+
+PAGES = Pages(tables, draw)

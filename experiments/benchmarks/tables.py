@@ -5,24 +5,28 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from rich.table import Table
 
 from experiments.benchmarks.beyond import exponent
+from experiments.lib.run_folder import Run
+from experiments.lib.tables import Table, number
 
 Row = dict[str, Any]
 
 
-def page(results: dict[str, Any]) -> str:
-    """Every table, as one Markdown text."""
-    about = ", ".join(
-        f"{k} {v:.3g}" if isinstance(v, float) else f"{k} {v}"
-        for k, v in results["about"].items()
-    )
-    parts = [f"Measured with: {about}.", "## Gradient, time over the manual one's"]
-    parts.append(_markdown(*ratio_table(results["grid"], "ratio", "ratio_spread")))
-    if any("forward_ratio" in row for row in results["grid"]):
-        parts.append("## Forward pass alone, time over this library's")
-        parts.append(_markdown(*ratio_table(results["grid"], "forward_ratio")))
+def tables(run: Run) -> list[Table]:
+    """Every table."""
+    results, grid = run.results, run.results["grid"]
+    head = ("a second, on this machine", "billions")
+    rows = [[name, f"{rate:.3g}"] for name, rate in results["rates"].items()]
+    made = [
+        Table("Rates behind the floor", head, rows),
+        ratio_table(
+            "Gradient, time over the manual one's", grid, "ratio", "ratio_spread"
+        ),
+    ]
+    if any("forward_ratio" in row for row in grid):
+        title = "Forward pass alone, time over this library's"
+        made.append(ratio_table(title, grid, "forward_ratio"))
     for name, title, table in (
         ("budgets", "Memory budgets", _budgets),
         ("depth", "Three LSTM layers", _budgets),
@@ -31,19 +35,22 @@ def page(results: dict[str, Any]) -> str:
         ("sweeps", "Exponents of the sweeps", _exponents),
     ):
         if name in results:
-            parts += [f"## {title}", _markdown(*table(results[name]))]
-    parts += ["## Every row", _markdown(*every_row(results["grid"]))]
-    return "\n\n".join(parts) + "\n"
+            made.append(Table(title, *table(results[name])))
+    return [*made, Table("Every row", *every_row(grid))]
 
 
 def summary(rows: Sequence[Row]) -> Table:
     """Geometric means of the ratios, for the terminal."""
     cells = list(dict.fromkeys(row["cell"] for row in rows))
     title = "time over the manual gradient's, geometric mean (above 1: slower)"
-    table = Table("contender", *cells, title=title)
-    for name in dict.fromkeys(map(column, rows)):
-        table.add_row(name, *(_mean(rows, cell, name, "ratio") for cell in cells))
-    return table
+    return Table(
+        title,
+        ("contender", *cells),
+        [
+            [name, *(_mean(rows, cell, name, "ratio") for cell in cells)]
+            for name in dict.fromkeys(map(column, rows))
+        ],
+    )
 
 
 def column(row: Row) -> str:
@@ -62,8 +69,8 @@ def _mean(rows: Sequence[Row], cell: str, name: str, value: str) -> str:
 
 
 def ratio_table(
-    rows: Sequence[Row], value: str, spread: str | None = None
-) -> tuple[list[str], list[list[str]]]:
+    title: str, rows: Sequence[Row], value: str, spread: str | None = None
+) -> Table:
     """A line a cell and size, a column a contender, and geometric means."""
     shown = [row for row in rows if value in row and row["contender"] != "manual"]
     names = list(dict.fromkeys(map(column, shown)))
@@ -77,7 +84,7 @@ def ratio_table(
         means = [_mean(rows, cell, name, value) for name in names]
         bold = [f"**{mean}**" if mean else "" for mean in means]
         lines.append([f"**{cell}, geometric mean**", *bold])
-    return ["cell (T, B, D, H)", *names], lines
+    return Table(title, ["cell (T, B, D, H)", *names], lines)
 
 
 def _ratio(row: Row, value: str, spread: str | None) -> str:
@@ -93,27 +100,23 @@ def _ratio(row: Row, value: str, spread: str | None) -> str:
 def every_row(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
     """Every column of every row."""
     columns = {
-        "ms": "{:.2f}",
-        "forward_ms": "{:.2f}",
-        "temporary_mib": "{:.1f}",
-        "resident_mib": "{:.1f}",
-        "compile_seconds": "{:.2f}",
-        "error": "{:.0e}",
+        "ms": ".2f",
+        "forward_ms": ".2f",
+        "temporary_mib": ".1f",
+        "resident_mib": ".1f",
+        "compile_seconds": ".2f",
+        "error": ".0e",
     }
     head = ["cell (T, B, D, H)", "contender", "ms", "forward ms", "temporary MiB"]
     head += ["resident MiB", "compile s", "gradient error"]
     lines = []
     for row in rows:
         line = [f"{row['cell']} {tuple(row['size'])}", row["contender"]]
-        line += [_number(row.get(key), form) for key, form in columns.items()]
+        line += [number(row.get(key), form) for key, form in columns.items()]
         if "ms" not in row:
             line[2] = "disagrees"
         lines.append(line)
     return head, lines
-
-
-def _number(value: float | None, form: str) -> str:
-    return "" if value is None else form.format(value)
 
 
 def _budgets(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
@@ -175,8 +178,3 @@ def _exponents(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
             line.append(f"{exponent(*zip(*curve, strict=True)):.2f}" if curve else "")
         lines.append(line)
     return ["cell, axis", *names], lines
-
-
-def _markdown(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    every = [head, ["---"] * len(head), *lines]
-    return "\n".join("| " + " | ".join(line) + " |" for line in every)

@@ -12,7 +12,6 @@ import math
 import time
 from dataclasses import asdict, dataclass
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -21,7 +20,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from rich.console import Console
-from rich.table import Table
 
 import jaxrnn
 from experiments.char_lm.figure import draw
@@ -34,8 +32,11 @@ from experiments.char_lm.text import (
     window,
     windows,
 )
+from experiments.lib.checkpoints import Checkpoints
+from experiments.lib.pages import Pages, publish
 from experiments.lib.progress import training_bar
-from experiments.lib.run_folder import Checkpoints, open_run, write_json
+from experiments.lib.run_folder import Run, open_run
+from experiments.lib.tables import Table, show
 from jaxrnn import optim
 from jaxrnn.training import TrainState, init_train_state, train_step
 
@@ -125,9 +126,9 @@ def train(
             last = i + 1 == config.steps
             batch = window(stream, config.window, i % per_pass)
             state, error = step(state, batch, flush=last)
-            clip = optax.tree.get(state.optimizer, "ClipState")
+            norm, clip_rate = clipping(state)
             history.bits.append(float(error) / math.log(2))
-            history.norm.append(float(clip.norm))
+            history.norm.append(norm)
             if last or (i + 1) % config.validate_every == 0:
                 history.held_out_at.append(i + 1)
                 history.held_out.append(validate(model, _local(state.params), corpus))
@@ -139,24 +140,29 @@ def train(
                 held_out=history.held_out[-1] if history.held_out else math.nan,
                 rate=(i + 1 - first) * config.batch * config.window / seconds,
                 norm=history.norm[-1],
-                clipped=int(clip.clipped) / max(1, int(clip.seen)),
+                clipped=clip_rate,
             )
     checkpoints.close()
     figures = _figures(model, state, history, time.perf_counter() - begun)
     return _local(state.params), history, figures
 
 
+def clipping(state: TrainState) -> tuple[float, float]:
+    """The last gradient's norm, and the share of gradients that were clipped."""
+    clip = optax.tree.get(state.optimizer, "ClipState")
+    return float(clip.norm), int(clip.clipped) / max(1, int(clip.seen))
+
+
 def _figures(
     model: Model, state: TrainState, history: History, seconds: float
 ) -> dict[str, float]:
     """What the summary tells of one model."""
-    clip = optax.tree.get(state.optimizer, "ClipState")
     return {
         "parameters": model.size(),
         "hidden": model.hidden,
         "updates": int(state.optimizer.updates),
         "skipped_gradients": int(state.optimizer.skipped),
-        "clip_rate": int(clip.clipped) / max(1, int(clip.seen)),
+        "clip_rate": clipping(state)[1],
         "seconds": seconds,
         "held_out_bits": history.held_out[-1],
     }
@@ -199,22 +205,19 @@ def main(config: Config) -> dict[str, Any]:
         )
         key = jax.random.key(config.seed + 1)
         text = corpus.decode(sample(model, params, key, config.sample))
-        (out / f"sample_{model.name}.txt").write_text(text)
+        (out / f"sample_{model.name}.txt").write_text(text, encoding="utf-8")
         console.rule(f"a sample of the {model.name}")
         console.print(text, markup=False, highlight=False)
 
     summary = {
         "text": corpus.name,
         "sha256": corpus.sha256,
-        "versions": {name: version(name) for name in ("jaxrnn", "jax", "optax")},
-        "devices": len(jax.devices()),
         "ngram_bits": dict(enumerate(grams, start=1)),
         "cells": results,
+        "histories": histories,
         "seconds": time.perf_counter() - begun,
     }
-    write_json(out / "summary.json", summary)
-    draw(out / "char_lm.png", histories, grams, config)
-    console.print(_table(summary))
+    show(console, tables(publish(out, summary, PAGES)))
     console.print(f"{summary['seconds']:.0f} s in all; written to {out}/")
     return summary
 
@@ -238,18 +241,25 @@ def _read(config: Config) -> Corpus:
     return corpus
 
 
-def _table(summary: dict[str, Any]) -> Table:
-    table = Table(title="held-out bits per character")
-    for column in ("model", "parameters", "bits", "training", "clipped"):
-        table.add_column(column, justify="left" if column == "model" else "right")
-    for order, bits in summary["ngram_bits"].items():
-        table.add_row(f"{order}-gram (Witten-Bell)", "", f"{bits:.3f}", "", "")
-    for name, r in summary["cells"].items():
-        table.add_row(
-            f"{name}, {r['hidden']} units",
-            f"{r['parameters']:,}",
-            f"{r['held_out_bits']:.3f}",
-            f"{r['seconds']:.0f} s",
-            f"{r['clip_rate']:.0%}",
+def tables(run: Run) -> list[Table]:
+    """Held-out bits of every model, n-grams first."""
+    rows = [
+        [f"{order}-gram (Witten-Bell)", "", f"{bits:.3f}", "", ""]
+        for order, bits in run.results["ngram_bits"].items()
+    ]
+    for name, r in run.results["cells"].items():
+        bits = r["held_out_bits"]
+        rows.append(
+            [
+                f"{name}, {r['hidden']} units",
+                f"{r['parameters']:,}",
+                "not finite" if bits is None else f"{bits:.3f}",
+                f"{r['seconds']:.0f} s",
+                f"{r['clip_rate']:.0%}",
+            ]
         )
-    return table
+    columns = ("model", "parameters", "bits", "training", "clipped")
+    return [Table("held-out bits per character", columns, rows)]
+
+
+PAGES = Pages(tables, draw)

@@ -1,6 +1,6 @@
 """How nearly a converted network equals the one it came from, in each library.
 
-    python -m experiments.conversion --out conversion.md
+    python -m experiments.conversion
 
 For each library that is installed, each of its cells, with and without a bias, with
 and without lengths (where it takes them), from a random initial state: the largest
@@ -10,7 +10,7 @@ in float32 and float64 (Keras in float32 alone). ONNX's own evaluator has no gra
 there, central differences of it in float64 are what ours is compared with.
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -20,11 +20,13 @@ import jax
 import numpy as np
 from rich.console import Console
 from rich.progress import track
-from rich.table import Table
 
 import jaxrnn
 from experiments.conversion.libraries import LIBRARIES, other
 from experiments.conversion.sides import KINDS, Other, Results, Sample, Sizes, by_jax
+from experiments.lib.pages import Pages, publish
+from experiments.lib.run_folder import Run, open_run
+from experiments.lib.tables import Table, number, show
 from jaxrnn.gradcheck import relative_errors
 
 DTYPES = ("float32", "float64")
@@ -48,7 +50,7 @@ class Config:
     units: int = 8
     """H, units of a layer."""
     out: Path | None = None
-    """A Markdown file for the table."""
+    """Run folder; by default the next free runs/conversion-N."""
 
 
 def sample_for(params: Any, layer: Any, steps: int, rows: int, lengths: bool) -> Sample:
@@ -115,30 +117,28 @@ def measure(config: Config, library: str, kind: str) -> list[float] | None:
     return None if np.isnan(row).all() else row
 
 
-def shown(row: list[float]) -> list[str]:
-    return ["" if np.isnan(e) else f"{e:.1e}" for e in row]
+def tables(run: Run) -> list[Table]:
+    """The largest differences, a row a library and kind."""
+    rows = [
+        [library, kind, *(number(e, ".1e") for e in row)]
+        for library, of_kinds in run.results.items()
+        for kind, row in of_kinds.items()
+    ]
+    title = "largest relative difference to each library"
+    return [Table(title, ("library", "kind", *COLUMNS), rows)]
 
 
-def markdown(rows: dict[tuple[str, str], list[float]]) -> str:
-    lines = [("library", "kind", *COLUMNS), ("---",) * (2 + len(COLUMNS))]
-    lines += [(*name, *shown(row)) for name, row in rows.items()]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+PAGES = Pages(tables)
 
 
-def main(config: Config) -> dict[tuple[str, str], list[float]]:
-    """Print the largest differences of each library and kind, and return them."""
+def main(config: Config) -> dict[str, dict[str, list[float]]]:
+    """Print and write the largest differences by library and kind; return them."""
     console, rows = Console(), {}
+    out = open_run(config.out, "conversion", asdict(config))
     jobs = list(product(config.library, config.kind))
-    for name in track(jobs, "comparing", console=console):
-        row = measure(config, *name)
+    for library, kind in track(jobs, "comparing", console=console):
+        row = measure(config, library, kind)
         if row is not None:
-            rows[name] = row
-    table = Table(title="largest relative difference to each library")
-    for column in ("library", "kind", *COLUMNS):
-        table.add_column(column)
-    for name, row in rows.items():
-        table.add_row(*name, *shown(row))
-    console.print(table)
-    if config.out is not None:
-        config.out.write_text(markdown(rows))
+            rows.setdefault(library, {})[kind] = row
+    show(console, tables(publish(out, rows, PAGES)))
     return rows

@@ -1,167 +1,152 @@
-"""The figures of `gradient_flow`."""
+"""The figures of `gradient_flow`, from its results."""
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
-
-from experiments.gradient_flow.measurements import (
-    SHARE,
-    Cliff,
-    Explosion,
-    Exponents,
-    Profile,
-)
-
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt
 from matplotlib.colors import LogNorm
 
-# Okabe & Ito, and a line style each, so that no one rests on colour alone
+from experiments.gradient_flow.measurements import SHARE
+from experiments.lib.plots import (
+    BLACK,
+    BLUE,
+    COLORS,
+    GREEN,
+    MARKERS,
+    ORANGE,
+    PURPLE,
+    SKY,
+    VERMILION,
+    legend_outside,
+    note,
+    panels,
+    save,
+)
+from experiments.lib.run_folder import Run
+
+# a line style each, so that no one rests on colour alone
 _STYLES = {
-    "tanh, ρ = 0.9": ("#56B4E9", "-"),
-    "tanh, ρ = 1.0": ("#0072B2", "--"),
-    "tanh, ρ = 1.1": ("#000000", ":"),
-    "relu, ρ = 1.0": ("#E69F00", "-"),
-    "IRNN": ("#D55E00", "--"),
-    "LSTM": ("#009E73", "-"),
-    "GRU": ("#CC79A7", "-."),
+    "tanh, ρ = 0.9": {"color": SKY, "ls": "-"},
+    "tanh, ρ = 1.0": {"color": BLUE, "ls": "--"},
+    "tanh, ρ = 1.1": {"color": BLACK, "ls": ":"},
+    "relu, ρ = 1.0": {"color": ORANGE, "ls": "-"},
+    "IRNN": {"color": VERMILION, "ls": "--"},
+    "LSTM": {"color": GREEN, "ls": "-"},
+    "GRU": {"color": PURPLE, "ls": "-."},
 }
 _SEED = 10  # steps: how far the seed says that a plain network sees
 
 
-def _outside(axes: Any, **options: Any) -> None:
-    axes.legend(loc="upper left", bbox_to_anchor=(1.02, 1), frameon=False, **options)
-    axes.spines[["top", "right"]].set_visible(False)
+def draw(run: Run, folder: Path) -> None:
+    """Write a figure for each study of which there are results."""
+    found = run.results
+    for name, (study, part) in _PARTS.items():
+        if study in found:
+            save(part(found[study]), folder / f"gradient_flow_{name}.png")
 
 
-def draw_lags(path: Path, profiles: Mapping[str, Mapping[str, Profile]]) -> None:
+def _column(count: int) -> Any:
+    figure, axes = panels(count, 1, (9, 4 * count), sharex=True)
+    return figure, axes[:, 0]
+
+
+def _lags(profiles: Mapping[str, Any]) -> Any:
     """Contribution against lag, at initialisation and after training."""
-    figure, panels = plt.subplots(
-        len(profiles), 1, figsize=(9, 4 * len(profiles)), sharex=True,
-        layout="constrained",
-    )  # fmt: skip
-    for axes, (when, of_models) in zip(
-        np.atleast_1d(panels), profiles.items(), strict=True
-    ):
+    figure, column = _column(len(profiles))
+    for axes, (when, of_models) in zip(column, profiles.items(), strict=True):
         for name, p in of_models.items():
-            color, style = _STYLES[name]
-            label = f"{name}: {p.rate:.3f} a step, {p.horizon} steps"
-            shown = np.where(p.norms > 0, p.norms / p.norms.max(), np.nan)
-            axes.plot(shown, color=color, ls=style, lw=1.8, label=label)
+            norms = np.array(p["norms"], float)
+            label = f"{name}: {p['rate']:.3f} a step, {p['horizon']} steps"
+            shown = np.where(norms > 0, norms / norms.max(), np.nan)
+            axes.plot(shown, lw=1.8, label=label, **_STYLES[name])
+            axes.set_xlim(0, len(norms) - 1)
         axes.axhline(SHARE, color="0.5", lw=0.8)
         axes.axvline(_SEED, color="0.5", lw=0.8)
-        axes.annotate(
-            "10 steps", (_SEED, 1), xycoords=("data", "axes fraction"), fontsize=8,
-            xytext=(3, -9), textcoords="offset points", color="0.4",
-        )  # fmt: skip
-        axes.annotate(
-            f"{SHARE:.0%}", (1, SHARE), xycoords=("axes fraction", "data"), fontsize=8,
-            xytext=(-20, 3), textcoords="offset points", color="0.4",
-        )  # fmt: skip
-        axes.set(yscale="log", ylim=(1e-8, 3), xlim=(0, len(shown) - 1))
+        note(axes, "10 steps", (_SEED, 1), "y", (3, -9))
+        note(axes, f"{SHARE:.0%}", (1, SHARE), "x", (-20, 3))
+        axes.set(yscale="log", ylim=(1e-8, 3))
         axes.set_ylabel("‖contribution to ∂E/∂W_s‖,\nof the largest")
         axes.set_title(f"What a step contributes to the last step's gradient: {when}")
         title = f"fitted rate, steps above {SHARE:.0%}"
-        _outside(axes, title=title, fontsize=9)
-    axes.set_xlabel("lag: steps back from the error")
-    figure.savefig(path, dpi=130)
-    plt.close(figure)
+        legend_outside(axes, title=title, fontsize=9)
+    column[-1].set_xlabel("lag: steps back from the error")
+    return figure
 
 
-def draw_explosion(path: Path, found: Explosion) -> None:
+def _truncation(profiles: Mapping[str, Any]) -> Any:
+    """The relative error of truncated BPTT against K."""
+    figure, column = _column(len(profiles))
+    for axes, (when, of_models) in zip(column, profiles.items(), strict=True):
+        for name, p in of_models.items():
+            k = 1 + np.arange(len(p["bias"]))
+            axes.plot(k, p["bias"], lw=1.8, label=name, **_STYLES[name])
+            axes.set_xlim(1, len(k))
+        axes.axvline(_SEED, color="0.5", lw=0.8)
+        axes.set(yscale="log", ylim=(1e-6, 2))
+        axes.set_ylabel("‖truncated - whole‖ / ‖whole‖")
+        axes.set_title(f"What BPTT truncated at K steps loses: {when}")
+        legend_outside(axes, fontsize=9)
+    column[-1].set_xlabel("K: steps that the last step's error is sent back")
+    return figure
+
+
+def _explosion(found: Mapping[str, Any]) -> Any:
     """Gradient norm and error over training, with and without clipping."""
-    figure, (norms, errors) = plt.subplots(
-        2, 1, figsize=(9, 6), sharex=True, layout="constrained"
-    )
-    colors = ("#D55E00", "#0072B2")
-    for (name, norm), color in zip(found.norms.items(), colors, strict=True):
+    figure, ((norms,), (errors,)) = panels(2, 1, (9, 6), sharex=True)
+    colors = (VERMILION, BLUE)
+    for (name, norm), color in zip(found["norms"].items(), colors, strict=True):
         at = 1 + np.arange(len(norm))
-        norms.plot(at, norm, color=color, lw=1, label=name)
-        errors.plot(at, found.errors[name], color=color, lw=1, label=name)
+        style = {"color": color, "lw": 1, "label": name}
+        norms.plot(at, np.array(norm, float), **style)
+        errors.plot(at, np.array(found["errors"][name], float), **style)
     norms.set(yscale="log", ylabel="global norm of the gradient")
     norms.set_title(
         "IRNN on the adding problem, plain gradient descent: "
         "the same seed, data and rate"
     )
     errors.axhline(1 / 6, color="0.5", lw=0.8)
-    errors.annotate(
-        "always 1", (1, 1 / 6), xycoords=("axes fraction", "data"), fontsize=8,
-        xytext=(-40, 3), textcoords="offset points", color="0.4",
-    )  # fmt: skip
+    note(errors, "always 1", (1, 1 / 6), "x", (-40, 3))
     errors.set(yscale="log", ylabel="squared error", xlabel="updates")
     for axes in (norms, errors):
-        _outside(axes)
-    figure.savefig(path, dpi=130)
-    plt.close(figure)
+        legend_outside(axes)
+    return figure
 
 
-def draw_cliff(path: Path, found: Cliff) -> None:
+def _cliff(found: Mapping[str, Any]) -> Any:
     """The error's surface, and a clipped and an unclipped step."""
-    figure, axes = plt.subplots(figsize=(9, 5.5), layout="constrained")
+    figure, ((axes,),) = panels(1, 1, (9, 5.5))
+    w, b, point = found["w"], found["b"], found["point"]
     mesh = axes.pcolormesh(
-        found.w, found.b, np.maximum(found.error, 1e-5), cmap="cividis",
+        w, b, np.maximum(found["error"], 1e-5), cmap="cividis",
         norm=LogNorm(1e-5, 0.5), shading="nearest", rasterized=True,
     )  # fmt: skip
     figure.colorbar(mesh, ax=axes, label="error (σ(x₅₀) - 0.7)²")
-    low, high = (np.array([a[0], a[-1]]) for a in (found.w, found.b))
-    ends = {
-        f"-0.1 g, ‖g‖ = {found.norm:,.0f}: it ends far outside": (
-            found.free,
-            "#D55E00",
-            "-",
-        ),
-        "-0.1 g clipped at norm 1": (found.held, "#56B4E9", "-"),
-    }
-    for name, (end, color, style) in ends.items():
-        axes.plot(
-            *np.stack([found.point, end]).T, color=color, ls=style, lw=2.5,
-            marker="o", ms=4, label=name,
-        )  # fmt: skip
-    axes.plot(*found.point, "o", color="white", mec="k", ms=8, zorder=5, label="start")
-    axes.set(xlim=low, ylim=high, xlabel="w", ylabel="b")
+    free = f"-0.1 g, ‖g‖ = {found['norm']:,.0f}: it ends far outside"
+    for name, end, color in (
+        (free, found["free"], VERMILION),
+        ("-0.1 g clipped at norm 1", found["held"], SKY),
+    ):
+        way = np.stack([point, end]).T
+        axes.plot(*way, color=color, lw=2.5, marker="o", ms=4, label=name)
+    axes.plot(*point, "o", color="white", mec="k", ms=8, zorder=5, label="start")
+    axes.set(xlim=(w[0], w[-1]), ylim=(b[0], b[-1]), xlabel="w", ylabel="b")
     axes.set_title(
         "The cliff: one unit, x_t = w σ(x_{t-1}) + b, after 50 steps\n"
         "(Pascanu et al. 2013, figure 6)"
     )
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=3, frameon=False)
-    figure.savefig(path, dpi=130)
-    plt.close(figure)
+    return figure
 
 
-def draw_truncation(path: Path, biases: Mapping[str, Mapping[str, Any]]) -> None:
-    """The relative error of truncated BPTT against K."""
-    figure, panels = plt.subplots(
-        len(biases), 1, figsize=(9, 4 * len(biases)), sharex=True, layout="constrained"
-    )
-    for axes, (when, of_models) in zip(
-        np.atleast_1d(panels), biases.items(), strict=True
-    ):
-        for name, error in of_models.items():
-            color, style = _STYLES[name]
-            k = 1 + np.arange(len(error))
-            axes.plot(k, error, color=color, ls=style, lw=1.8, label=name)
-        axes.axvline(_SEED, color="0.5", lw=0.8)
-        axes.set(yscale="log", ylim=(1e-6, 2), xlim=(1, len(k)))
-        axes.set_ylabel("‖truncated - whole‖ / ‖whole‖")
-        axes.set_title(f"What BPTT truncated at K steps loses: {when}")
-        _outside(axes, fontsize=9)
-    axes.set_xlabel("K: steps that the last step's error is sent back")
-    figure.savefig(path, dpi=130)
-    plt.close(figure)
-
-
-def draw_exponents(path: Path, found: Mapping[str, list[Exponents]]) -> None:
+def _exponents(found: Mapping[str, Any]) -> Any:
     """The measured rate of decay against the largest Lyapunov exponent."""
-    figure, axes = plt.subplots(figsize=(9, 5.5), layout="constrained")
-    colors = ("#0072B2", "#56B4E9", "#E69F00", "#009E73", "#CC79A7")
-    markers = ("o", "s", "^", "D", "v")
-    for i, (name, points) in enumerate(found.items()):
-        color, marker = colors[i], markers[i]
-        x = [p.exponent for p in points]
-        y = [np.log(p.rate) for p in points]
+    figure, ((axes,),) = panels(1, 1, (9, 5.5))
+    for (name, points), color, marker in zip(
+        found.items(), COLORS, MARKERS, strict=False
+    ):
+        x = [p["exponent"] for p in points]
+        y = [np.log(p["rate"]) for p in points]
         axes.plot(x, y, marker, color=color, mec="k", mew=0.5, ms=8, label=name)
     ends = np.array(axes.get_xlim())
     axes.plot(ends, ends, color="0.5", lw=1, label="equal", zorder=0)
@@ -170,46 +155,40 @@ def draw_exponents(path: Path, found: Mapping[str, list[Exponents]]) -> None:
     axes.set_xlabel("largest Lyapunov exponent, nats a step (states, forward in time)")
     axes.set_ylabel("log of the fitted rate, nats a step\n(adjoints, backward in time)")
     axes.set_title("Gradients decay as fast as neighbouring states meet")
-    _outside(axes)
-    figure.savefig(path, dpi=130)
-    plt.close(figure)
+    legend_outside(axes)
+    return figure
 
 
-def draw_agreement(path: Path, found: Mapping[str, Any]) -> None:
+def _agreement(found: Mapping[str, Any]) -> Any:
     """Every derivation against the manual gradient, a leaf a row."""
-    figure, panels = plt.subplots(
-        1, len(found), figsize=(11, 7), sharey=True, layout="constrained"
-    )
-    markers = ("o", "s", "^", "D", "v", "P", "X")
-    colors = (
-        "#0072B2",
-        "#E69F00",
-        "#009E73",
-        "#CC79A7",
-        "#D55E00",
-        "#56B4E9",
-        "#000000",
-    )
-    for axes, (dtype, rows) in zip(np.atleast_1d(panels), found.items(), strict=True):
+    figure, (line,) = panels(1, len(found), (11, 7), sharey=True)
+    for axes, (dtype, rows) in zip(line, found.items(), strict=True):
         leaves = list(dict.fromkeys(leaf for leaf, _, _ in rows))[::-1]
         against = dict.fromkeys(kind for _, kind, _ in rows)
-        for i, kind in enumerate(against):
-            color, marker = colors[i], markers[i]
+        for kind, color, marker in zip(against, COLORS, MARKERS, strict=False):
             mine = [(leaf, e) for leaf, k, e in rows if k == kind]
-            axes.plot(
-                [max(e, 1e-17) for _, e in mine],
-                [leaves.index(leaf) for leaf, _ in mine],
-                marker, color=color, ms=7, mec="k", mew=0.4, label=kind,
-            )  # fmt: skip
+            x = [max(e, 1e-17) for _, e in mine]
+            y = [leaves.index(leaf) for leaf, _ in mine]
+            axes.plot(x, y, marker, color=color, ms=7, mec="k", mew=0.4, label=kind)
         axes.axvline(float(np.finfo(dtype).eps), color="0.5", lw=0.8)
         axes.set(xscale="log", xlabel="relative error of a leaf", title=dtype)
         axes.set_yticks(range(len(leaves)), leaves, fontsize=8)
         axes.grid(axis="y", lw=0.4, alpha=0.5)
         axes.spines[["top", "right"]].set_visible(False)
-    _outside(axes, title="against")
+    legend_outside(line[-1], title="against")
     figure.suptitle(
         "The gradient by hand against every other "
         "(grey line: eps; at the left edge: equal to the bit)"
     )
-    figure.savefig(path, dpi=130)
-    plt.close(figure)
+    return figure
+
+
+# by figure: the study whose results it shows, and how
+_PARTS = {
+    "lags": ("lags", _lags),
+    "truncation": ("lags", _truncation),
+    "explosion": ("explosion", _explosion),
+    "cliff": ("cliff", _cliff),
+    "exponents": ("exponents", _exponents),
+    "agreement": ("agreement", _agreement),
+}

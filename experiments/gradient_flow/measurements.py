@@ -1,6 +1,5 @@
 """The measurements of `gradient_flow`, as functions that return numbers."""
 
-import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -12,6 +11,7 @@ import optax
 
 import jaxrnn
 from experiments.gradient_flow.models import Model, adding_problem, init, train
+from experiments.lib.timing import Program, interleave
 from jaxrnn import (
     Cell,
     NetworkParams,
@@ -146,7 +146,7 @@ class Cliff(NamedTuple):
     norm: float
 
 
-def cliff(points: int = 400, threshold: float = 1.0, rate: float = 0.1) -> Cliff:
+def cliff(points: int = 200, threshold: float = 1.0, rate: float = 0.1) -> Cliff:
     """E = (σ(x_50) - 0.7)², x_t = w σ(x_{t-1}) + b, x_0 = 0.5: an Elman unit with
     s_t = σ(x_t) and no input. Pascanu et al. (2013), figure 6."""
     cell = elman("sigmoid")
@@ -278,12 +278,10 @@ def cost(cell: Cell, units: int, steps: int, rows: int) -> dict[str, float]:
             *of, d_hs
         ),
     }
-    times: dict[str, list[float]] = {name: [] for name in calls}
-    for turn in range(5):
-        for name, call in calls.items():
-            begun = time.perf_counter()
-            jax.block_until_ready(call())
-            if turn:  # the first compiles
-                times[name].append(time.perf_counter() - begun)
+    programs = {
+        name: Program(lambda call=call: jax.block_until_ready(call()))
+        for name, call in calls.items()
+    }
+    times = interleave(programs, seconds=0.0, least=4)
     once = float(np.median(times["bptt"]))
     return {name: float(np.median(t)) / once for name, t in times.items()}

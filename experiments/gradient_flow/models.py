@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxrnn import Cell, elman, gru, lstm, network, optim
+from jaxrnn import Cell, elman, gru, lstm, network
 from jaxrnn.gradient_flow import spectral_radius
 from jaxrnn.training import Outcome, init_train_state, train_step
 
@@ -92,13 +92,8 @@ def train(
     for done, k in enumerate(jax.random.split(key, updates), start=1):
         state, error = update(state, k)
         errors.append(error)
-        norms.append(jnp.copy(clip_state(state.optimizer).norm))  # state is donated
+        norm = optax.tree.get(state.optimizer, "ClipState").norm
+        norms.append(jnp.copy(norm))  # the state is donated
         if done % 50 == 0 or done == updates:
             every(done)
     return state.params, jnp.stack(errors), jnp.stack(norms)
-
-
-def clip_state(state: Any) -> optim.ClipState:
-    """The clipping's state inside an optimiser's."""
-    leaves = jax.tree.leaves(state, is_leaf=lambda s: isinstance(s, optim.ClipState))
-    return next(leaf for leaf in leaves if isinstance(leaf, optim.ClipState))

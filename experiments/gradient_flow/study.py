@@ -7,12 +7,13 @@ GRU: what every lag contributes to the last step's gradient, at initialisation a
 training on the adding problem, with fitted rates and horizons; the gradient's norm over
 training with and without clipping, and the cliff in the error of a single unit; what
 truncated BPTT loses by K; measured decay against the largest Lyapunov exponent; and
-every derivation of the gradient against the one by hand. Writes six figures and
-prints four tables, in less than five minutes on two cores.
+every derivation of the gradient against the one by hand. Six figures and four tables,
+in less than five minutes on two cores.
 """
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,13 @@ import jax
 import optax
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress
-from rich.table import Table
 
-from experiments.gradient_flow import figures, measurements
+from experiments.gradient_flow import measurements
+from experiments.gradient_flow.figures import draw
 from experiments.gradient_flow.models import MODELS, Model, adding_problem, init, train
+from experiments.lib.pages import Pages, publish
+from experiments.lib.run_folder import Run, open_run
+from experiments.lib.tables import Table, number, show
 from jaxrnn import elman, gru, lstm, network, optim
 
 STUDIES = ("lags", "remedies", "explosion", "cliff", "exponents", "agreement")
@@ -34,8 +38,8 @@ STUDIES += ("reach", "cost")
 class Config:
     """Where gradients vanish and explode, measured and drawn."""
 
-    out: Path = Path("runs/gradient_flow")
-    """Where the figures go."""
+    out: Path | None = None
+    """Run folder; by default the next free runs/gradient_flow-N."""
     model: tuple[str, ...] = tuple(MODELS)
     """Networks to follow, by the names in the figures."""
     units: int = 128
@@ -101,76 +105,45 @@ def follow(config: Config, progress: Progress, networks: dict[str, Any]) -> Any:
     return profiles
 
 
-def _of_each(profiles: Any, f: Callable[[Any], Any]) -> Any:
-    return {
-        when: {name: f(p) for name, p in of_models.items()}
-        for when, of_models in profiles.items()
-    }
-
-
-def table(title: str, columns: Iterable[str], rows: Iterable[Iterable[str]]) -> Table:
-    made = Table(title=title)
-    for column in columns:
-        made.add_column(column)
-    for row in rows:
-        made.add_row(*row)
-    return made
-
-
 def main(config: Config) -> dict[str, Any]:
-    """Measure, draw and print; returns what was measured."""
+    """Measure, draw, print and write; returns what was measured."""
     console = Console()
-    config.out.mkdir(parents=True, exist_ok=True)
+    out = open_run(config.out, "gradient_flow", asdict(config))
+    columns = (*Progress.get_default_columns(), MofNCompleteColumn())
     found: dict[str, Any] = {}
-
-    with Progress(
-        *Progress.get_default_columns(), MofNCompleteColumn(), console=console
-    ) as progress:
+    with Progress(*columns, console=console) as progress:
         whole = progress.add_task("studies", total=len(config.study))
-
-        def study(name: str, measure: Callable[[], Any], draw: Any = None) -> None:
-            if name not in config.study:
-                return
-            progress.update(whole, description=f"studies: {name}")
-            found[name] = measure()
-            if draw is not None:
-                draw(config.out / f"gradient_flow_{name}.png", found[name])
-            progress.advance(whole)
-
-        units, seed = config.units, config.seed
-        networks: dict[str, Any] = {}
-        study("lags", lambda: follow(config, progress, networks), figures.draw_lags)
-        if "lags" in found:
-            biases = _of_each(found["lags"], lambda p: p.bias)
-            figures.draw_truncation(config.out / "gradient_flow_truncation.png", biases)
-            study("remedies", lambda: remedies(config, networks))
-        study(
-            "explosion",
-            lambda: measurements.explode(
-                units, config.explosion_updates, 1, 0.005, seed
-            ),
-            figures.draw_explosion,
-        )
-        study("cliff", measurements.cliff, figures.draw_cliff)
-        study(
-            "exponents",
-            lambda: measurements.exponents(
-                config.families, units, steps=config.reach, seed=seed
-            ),
-            figures.draw_exponents,
-        )
-        study(
-            "agreement",
-            lambda: measurements.agreement(16, 20),
-            figures.draw_agreement,
-        )
-        study("reach", lambda: reaches(config))
-        study("cost", lambda: costs(config))
-    report(console, config, found)
+        for name, measure in studies(config, progress).items():
+            if name in config.study:
+                progress.update(whole, description=f"studies: {name}")
+                found[name] = measure()
+                progress.advance(whole)
+    show(console, tables(publish(out, found, PAGES)))
+    console.print(f"written to {out}/")
     return found
 
 
-def reaches(config: Config) -> dict[tuple[str, float], measurements.Reach]:
+def studies(config: Config, progress: Progress) -> dict[str, Callable[[], Any]]:
+    """Every study by its name."""
+    units, seed = config.units, config.seed
+    networks: dict[str, Any] = {}
+    return {
+        "lags": lambda: follow(config, progress, networks),
+        "remedies": lambda: remedies(config, networks),
+        "explosion": lambda: measurements.explode(
+            units, config.explosion_updates, 1, 0.005, seed
+        ),
+        "cliff": measurements.cliff,
+        "exponents": lambda: measurements.exponents(
+            config.families, units, steps=config.reach, seed=seed
+        ),
+        "agreement": lambda: measurements.agreement(16, 20),
+        "reach": lambda: reaches(config),
+        "cost": lambda: costs(config),
+    }
+
+
+def reaches(config: Config) -> dict[str, dict[str, measurements.Reach]]:
     """At initialisation, by model and drive."""
     models = {f"tanh, ρ = {r}": Model(elman(), r) for r in (0.9, 1.0, 1.1)}
     models |= {
@@ -179,9 +152,11 @@ def reaches(config: Config) -> dict[tuple[str, float], measurements.Reach]:
     models |= {"LSTM, forget bias 1": Model(lstm())}
     size = {"steps": config.reach, "rows": 8, "seed": config.seed}
     return {
-        (name, drive): measurements.reach(model, config.units, drive, **size)
+        name: {
+            f"{drive:g}": measurements.reach(model, config.units, drive, **size)
+            for drive in (0.0, 0.3, 1.0)
+        }
         for name, model in models.items()
-        for drive in (0.0, 0.3, 1.0)
     }
 
 
@@ -191,7 +166,7 @@ def remedies(config: Config, networks: dict[str, Any]) -> dict[str, Any]:
     return {
         name: measurements.remedies(networks[name], batch, MODELS[name].cell)
         for name in ("tanh, ρ = 1.1", "LSTM")
-        if name in config.model
+        if name in networks
     }
 
 
@@ -201,49 +176,54 @@ def costs(config: Config) -> dict[str, dict[str, float]]:
     return {name: measurements.cost(cell, *size) for name, cell in cells.items()}
 
 
-def report(console: Console, config: Config, found: dict[str, Any]) -> None:
-    """The tables of what was measured."""
-    if "lags" in found:
-        columns = ("", "network", "error", "rate", "95 %", "steps above 1 %")
-        rows = (
-            (when, name, f"{p.error:.4f}", *_rate(p))
-            for when, of_models in found["lags"].items()
-            for name, p in of_models.items()
-        )
-        title = "contributions to ∂E_T/∂W_s in the adding problem"
-        console.print(table(title, columns, rows))
-    if "reach" in found:
-        columns = ("network", "drive", "rate", "95 %", "steps above 1 %", "exponent")
-        rows = (
-            (name, f"{drive:g}", *_rate(r), f"{r.exponent:.3f}")
-            for (name, drive), r in found["reach"].items()
-        )
-        title = f"at initialisation, H = {config.units}, inputs N(0, drive²)"
-        console.print(table(title, columns, rows))
-    if "remedies" in found:
-        rows = (
-            (name, what, f"{_degrees(a.cosine):.1f}°", f"{a.norm_ratio:.3f}",
-             f"{a.relative_error:.3f}")
-            for name, of_ways in found["remedies"].items()
-            for what, a in of_ways.items()
-        )  # fmt: skip
-        columns = ("network", "", "angle", "length", "rel. error")
-        title = "what is done to a gradient, and its angle to the true one"
-        console.print(table(title, columns, rows))
-    if "cost" in found:
-        columns = ("cell", *next(iter(found["cost"].values())))
-        rows = (
-            (name, *(f"{r:.1f}" for r in c.values()))
-            for name, c in found["cost"].items()
-        )
-        title = "time, over one ordinary backward pass"
-        console.print(table(title, columns, rows))
-    console.print(f"figures: {config.out}/gradient_flow_*.png")
+def tables(run: Run) -> list[Table]:
+    """A table for each study that has one and of which there are results."""
+    parts = {"lags": _lags, "reach": _reach, "remedies": _remedies, "cost": _cost}
+    return [part(run, run.results[n]) for n, part in parts.items() if n in run.results]
+
+
+def _lags(run: Run, profiles: Any) -> Table:
+    columns = ("", "network", "error", "rate", "95 %", "steps above 1 %")
+    rows = [
+        (when, name, f"{p['error']:.4f}", *_rate(p))
+        for when, of_models in profiles.items()
+        for name, p in of_models.items()
+    ]
+    return Table("contributions to ∂E_T/∂W_s in the adding problem", columns, rows)
+
+
+def _reach(run: Run, found: Any) -> Table:
+    columns = ("network", "drive", "rate", "95 %", "steps above 1 %", "exponent")
+    rows = [
+        (name, drive, *_rate(r), f"{r['exponent']:.3f}")
+        for name, of_drives in found.items()
+        for drive, r in of_drives.items()
+    ]
+    units = run.options["units"]
+    return Table(f"at initialisation, H = {units}, inputs N(0, drive²)", columns, rows)
+
+
+def _remedies(run: Run, found: Any) -> Table:
+    rows = [
+        (name, what, f"{math.degrees(math.acos(max(-1, min(1, a['cosine'])))):.1f}°",
+         f"{a['norm_ratio']:.3f}", f"{a['relative_error']:.3f}")
+        for name, of_ways in found.items()
+        for what, a in of_ways.items()
+    ]  # fmt: skip
+    columns = ("network", "", "angle", "length", "rel. error")
+    title = "what is done to a gradient, and its angle to the true one"
+    return Table(title, columns, rows)
+
+
+def _cost(run: Run, found: Any) -> Table:
+    columns = ("cell", *next(iter(found.values())))
+    rows = [(name, *(f"{r:.1f}" for r in c.values())) for name, c in found.items()]
+    return Table("time, over one ordinary backward pass", columns, rows)
 
 
 def _rate(p: Any) -> tuple[str, ...]:
-    return f"{p.rate:.3f}", f"{p.low:.3f}-{p.high:.3f}", str(p.horizon)
+    rate, low, high = (number(p[key], ".3f") for key in ("rate", "low", "high"))
+    return rate, f"{low}-{high}", str(p["horizon"])
 
 
-def _degrees(cosine: Any) -> float:
-    return float(jax.numpy.degrees(jax.numpy.arccos(cosine.clip(-1, 1))))
+PAGES = Pages(tables, draw)
