@@ -16,7 +16,7 @@ import pytest
 from rich.console import Console
 
 import experiments
-from experiments import agreement
+from experiments import adding, agreement, report
 from experiments.char_lm import model as char_model
 from experiments.char_lm import study as char_lm
 from experiments.char_lm.text import (
@@ -350,3 +350,50 @@ def test_agreement_reports_the_largest_error_of_each_kind_of_call(
     errors = agreement.main(config)["gru"]
     assert (errors["float64"], errors["float32"]) == (3.0, 5.0)
     assert (errors["check_gradients"], errors["differences"]) == (6.0, 7.0)
+
+
+def test_the_adding_problem_is_learnt_and_drawn(tmp_path):
+    errors = adding.main(updates=40, out=tmp_path / "adding.png")
+    assert np.mean(errors[-5:]) < 0.8 * np.mean(errors[:5])
+    assert (tmp_path / "adding.png").stat().st_size > 10_000
+
+
+def test_a_report_is_rebuilt_from_saved_numbers_alone(tmp_path, capsys):
+    run, results = tmp_path / "run", tmp_path / "results"
+    results.mkdir()
+    by_hand = "# Agreement\n\nWords.\n"
+    (results / "AGREEMENT.md").write_text(by_hand)
+    (results / "CONVERSION.md").write_text("as it was")
+    options = {"model": ["gru"], "chunks": [3], "seed": 7}
+    open_run(run, "agreement", options)
+    names = ("float64", "float32", "check_gradients", "differences")
+    run_folder.save_results(run, {"gru": dict.fromkeys(names, 1.25e-15)})
+    assert report.main(report.Config((run,), results)) == ["agreement"]
+    page = (results / "AGREEMENT.md").read_text()
+    assert page.startswith(by_hand) and "| gru | 1.2e-15 |" in page
+    about = json.loads((run / "about.json").read_text())
+    said = (about["date"], str(about["commit"]), jax.__version__, "seed 7")
+    assert all(word in page for word in said)
+    shutil.rmtree(run)
+    report.main(report.Config((), results))
+    assert (results / "AGREEMENT.md").read_text() == page
+    assert (results / "CONVERSION.md").read_text() == "as it was"
+    assert "conversion: no numbers are saved" in capsys.readouterr().out
+
+
+def test_flow_figures_are_drawn_again_from_saved_numbers(tmp_path):
+    config = replace(FLOW, out=tmp_path / "run", study=("cliff",))
+    gradient_flow.main(config)
+    results = tmp_path / "results"
+    results.mkdir()
+    report.main(report.Config((tmp_path / "run",), results))
+    drawn = (results / "figures/gradient_flow_cliff.png").read_bytes()
+    assert drawn == (tmp_path / "run/gradient_flow_cliff.png").read_bytes()
+
+
+def test_a_finished_run_is_not_overwritten_and_an_unfinished_one_not_read(tmp_path):
+    open_run(tmp_path, "agreement", {"chunks": [1]})
+    with pytest.raises(SystemExit, match="has no results"):
+        run_folder.read_run(tmp_path)
+    with pytest.raises(SystemExit, match="holds a run; give another --out"):
+        open_run(tmp_path, "agreement", {"chunks": [1]})

@@ -68,6 +68,10 @@ def write_json(path: Path, value: Any, indent: int | None = 2) -> None:
     draft.replace(path)
 
 
+def read_json(path: Path) -> Any:
+    return json.loads(path.read_text())
+
+
 def plain(value: Any) -> Any:
     """JSON's own types: records as objects, arrays as lists, floats to 6 digits.
 
@@ -133,4 +137,4 @@ def read_run(folder: Path) -> Run:
     missing = [file.name for file in files if not file.exists()]
     if missing:
         raise SystemExit(f"{folder}: expected a finished run, has no {missing[0]}")
-    return Run(*(json.loads(file.read_text()) for file in files))
+    return Run(*map(read_json, files))
