@@ -15,7 +15,6 @@ import jaxrnn
 from experiments.benchmarks import beyond, contenders, depth, figures, tables
 from experiments.benchmarks import study as benchmarks
 from experiments.benchmarks.contenders import Size
-from experiments.benchmarks.jax_peers import JAX_PEERS, Peer, jax_peers
 from experiments.lib import timing
 from experiments.lib.run_folder import Run, plain
 from experiments.lib.timing import (
@@ -26,6 +25,8 @@ from experiments.lib.timing import (
     machine_rates,
     resident_mib,
 )
+from experiments.peers import LIBRARIES, jax_peers
+from experiments.peers.record import Peer, Sizes
 
 SMALL = Size(5, 2, 3, 4)  # one for all: what draws the data is compiled once
 
@@ -58,9 +59,10 @@ def test_benchmarks_write_a_row_for_each_contender(tmp_path, monkeypatch):
 
 
 def test_a_contender_with_another_gradient_is_reported_and_not_timed(monkeypatch):
-    def wrong(cell, hidden):
+    def wrong(cell, kind, sizes):
         def run(params, xs):
-            return 1.01 * jaxrnn.unroll(jaxrnn.elman(), params, xs)[0]
+            hs, final = jaxrnn.unroll(jaxrnn.elman(), params, xs)
+            return 1.01 * hs, final
 
         return {"wrong": Peer(lambda params: params, run)}
 
@@ -166,7 +168,7 @@ def test_keras_on_another_backend_is_refused(monkeypatch):
     monkeypatch.setitem(sys.modules, "keras", loaded)
     monkeypatch.setenv("KERAS_BACKEND", "torch")
     with pytest.raises(RuntimeError, match="expected the backend 'jax', got 'torch'"):
-        JAX_PEERS["keras"]("lstm", 4)
+        LIBRARIES["keras"]("lstm", Sizes(3, 4), True, "float32")
 
 
 def _touch(mib):
@@ -208,7 +210,9 @@ def test_studies_write_their_rows_tables_and_figure(tmp_path, monkeypatch):
 def test_a_stack_is_compared_with_every_peer_that_agrees():
     rows = depth.depth(0.01, (Size(4, 2, 3, 5),))
     names = {row["contender"] for row in rows}
-    assert {"manual", "autodiff"} | set(jax_peers("lstm", 5)) <= names
+    assert {"manual", "autodiff"} | set(
+        jax_peers(jaxrnn.lstm(), "lstm", Sizes(2, 5))
+    ) <= names
     assert all(row["ms"] > 0 for row in rows)
     page = page_of({"grid": [], "depth": rows})
     assert "| 3 lstm (4, 2, 3, 5) | manual |" in page

@@ -19,8 +19,8 @@ from experiments.benchmarks.contenders import (
     reference,
 )
 from experiments.benchmarks.depth import depth
-from experiments.benchmarks.torch_peer import torch_runs
 from experiments.lib.timing import Program, interleave
+from experiments.peers.torch import torch_runs
 
 # Two decades of each axis; the others stay at this size.
 MIDDLE = Size(100, 32, 64, 128)
@@ -58,7 +58,7 @@ def sweep(cell: str) -> list[dict[str, Any]]:
     for axis, values in SWEEPS.items():
         for value in values:
             problem = pose(cell, MIDDLE._replace(**{axis: value}))
-            peers = jax_contenders(cell, problem.size.h)
+            peers = jax_contenders(cell, problem.size)
             programs = {
                 name: gradient_program(problem, peers[name])
                 for name in ("manual", RIVAL)
@@ -91,7 +91,7 @@ def budgets(cell: str) -> list[dict[str, Any]]:
                 cell, store="borders", chunk_size=root
             ),
         }
-        peers = jax_contenders(cell, size.h)
+        peers = jax_contenders(cell, size)
         rivals = {n: p for n, p in peers.items() if n not in ("manual", "autodiff")}
         programs = {
             n: gradient_program(problem, p) for n, p in (choices | rivals).items()
@@ -109,7 +109,7 @@ def low_precision(cell: str) -> list[dict[str, Any]]:
     for size in LOW:
         problem = pose(cell, size, jnp.bfloat16)
         wanted = reference(problem)
-        peers = jax_contenders(cell, size.h)
+        peers = jax_contenders(cell, size)
         names = [n for n in ("manual", "autodiff", RIVAL) if n in peers]
         if size.t > 1000:
             names.remove("autodiff")  # its time grows with T squared

@@ -14,8 +14,10 @@ from jax import Array
 from jax.sharding import Mesh, PartitionSpec
 
 import jaxrnn
-from experiments.benchmarks.jax_peers import Peer, jax_peers
 from experiments.lib.timing import Program, compile_program
+from experiments.peers import jax_peers
+from experiments.peers.record import Peer, Sizes
+from experiments.peers.torch import torch_runs
 from jaxrnn.gradcheck import relative_errors
 
 CELLS = {"elman": jaxrnn.elman, "lstm": jaxrnn.lstm, "gru": jaxrnn.gru}
@@ -57,15 +59,15 @@ def own(cell: str, **options: Any) -> Peer:
     record = CELLS[cell]()
 
     def run(params, xs):
-        return jaxrnn.unroll(record, params, xs, **options)[0]
+        return jaxrnn.unroll(record, params, xs, **options)
 
     return Peer(lambda params: params, run)
 
 
-def jax_contenders(cell: str, hidden: int) -> dict[str, Peer]:
+def jax_contenders(cell: str, size: Size) -> dict[str, Peer]:
     """By hand, by automatic differentiation, and the JAX peers."""
     ours = {"manual": own(cell), "autodiff": own(cell, gradient="autodiff")}
-    return ours | jax_peers(cell, hidden)
+    return ours | jax_peers(CELLS[cell](), cell, Sizes(size.d, size.h))
 
 
 def arguments(problem: Problem, peer: Peer) -> tuple[Any, Array, Array]:
@@ -73,14 +75,14 @@ def arguments(problem: Problem, peer: Peer) -> tuple[Any, Array, Array]:
     xs, w = problem.xs, problem.w
     if peer.batch_first:
         xs, w = (jnp.swapaxes(a, 0, 1) for a in (xs, w))
-    return peer.convert(problem.params), xs, w
+    return peer.write(problem.params), xs, w
 
 
 def error(peer: Peer) -> Callable[[Any, Array, Array], Array]:
     """E as a function of the peer's own weights, xs and w."""
 
     def value(weights, xs, w):
-        return (w * peer.run(weights, xs)).sum()
+        return (w * peer.run(weights, xs)[0]).sum()
 
     return value
 
@@ -123,7 +125,7 @@ def gradient_error(problem: Problem, peer: Peer, wanted: jaxrnn.Params) -> float
     _, xs, w = arguments(problem, peer)
 
     def value(params):
-        return error(peer)(peer.convert(params), xs, w)
+        return error(peer)(peer.write(params), xs, w)
 
     return largest_error(jax.jit(jax.grad(value))(problem.params), wanted)
 
@@ -132,3 +134,11 @@ def largest_error(found: Any, wanted: Any) -> float:
     """The largest relative error of a weight matrix or of `b`."""
     of = attrgetter("w_x", "w_s", "b")
     return max(relative_errors(of(found), of(wanted)).values())
+
+
+def contender_program(cell: str, size: Size, name: str) -> Program:
+    """A contender's gradient by its name, for a process of its own."""
+    problem = pose(cell, size)
+    if name == "torch":
+        return Program(torch_runs(cell, *problem[2:])[1])
+    return gradient_program(problem, jax_contenders(cell, size)[name])

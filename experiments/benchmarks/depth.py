@@ -1,6 +1,5 @@
 """Three LSTM layers in a stack, against the other libraries'."""
 
-from functools import reduce
 from importlib.util import find_spec
 from operator import attrgetter
 from typing import Any
@@ -11,9 +10,10 @@ import numpy as np
 
 import jaxrnn
 from experiments.benchmarks.contenders import Size
-from experiments.benchmarks.jax_peers import jax_peers
 from experiments.lib.timing import Program, compile_program, interleave
-from jaxrnn.convert import to_torch
+from experiments.peers import jax_peers
+from experiments.peers.record import Sizes
+from experiments.peers.torch import torch_runs
 from jaxrnn.gradcheck import relative_errors
 
 STACK = jaxrnn.stack(*[jaxrnn.lstm()] * 3)
@@ -48,23 +48,31 @@ def _programs(size: Size) -> dict[str, Program]:
 
     programs = {name: own(name) for name in ("manual", "autodiff")}
     _, wanted = programs["manual"].run()
-    for name, peer in jax_peers("lstm", size.h).items():
+    layers = {
+        width: jax_peers(jaxrnn.lstm(), "lstm", Sizes(width, size.h))
+        for width in (size.d, size.h)
+    }
+    for name, peer in layers[size.d].items():
+        peers = [peer, *[layers[size.h][name]] * 2]
         turned = [jnp.swapaxes(a, 0, 1) if peer.batch_first else a for a in (xs, w)]
 
-        def error(weights, xs, w, run=peer.run):
-            return (w * reduce(lambda x, own: run(own, x), weights, xs)).sum()
+        def error(weights, xs, w, peers=peers):
+            for peer, own in zip(peers, weights, strict=True):
+                xs, _ = peer.run(own, xs)
+            return (w * xs).sum()
 
-        def through(params, peer=peer, given=turned, error=error):
-            return error(list(map(peer.convert, params)), *given)
+        def written(params, peers=peers):
+            return [p.write(own) for p, own in zip(peers, params, strict=True)]
+
+        def through(params, written=written, given=turned, error=error):
+            return error(written(params), *given)
 
         found = jax.jit(jax.grad(through))(params)
         if _distance(found, wanted) < AGREES:
-            weights = list(map(peer.convert, params))
-            programs[name] = compile_program(
-                jax.value_and_grad(error), weights, *turned
-            )
+            gradient = jax.value_and_grad(error)
+            programs[name] = compile_program(gradient, written(params), *turned)
     if find_spec("torch"):
-        programs["torch"] = _torch(size, params, xs, w)
+        programs["torch"] = Program(torch_runs("lstm", params, xs, w)[1])
     return programs
 
 
@@ -73,20 +81,3 @@ def _distance(found: Any, wanted: Any) -> float:
     of = attrgetter("w_x", "w_s")
     matrices = ([of(layer) for layer in layers] for layers in (found, wanted))
     return max(relative_errors(*matrices).values())
-
-
-def _torch(size: Size, params: Any, xs: Any, w: Any) -> Program:
-    import torch  # pyright: ignore[reportMissingImports]
-
-    layer = torch.nn.LSTM(size.d, size.h, num_layers=3)
-    weights = to_torch(params, "lstm")
-    layer.load_state_dict({k: torch.from_numpy(a) for k, a in weights.items()})
-    xs, w = (torch.from_numpy(np.array(a)) for a in (xs, w))
-
-    def run():
-        layer.zero_grad(set_to_none=True)
-        error = (layer(xs)[0] * w).sum()
-        error.backward()
-        return error.item()
-
-    return Program(run)

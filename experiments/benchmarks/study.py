@@ -32,6 +32,7 @@ from experiments.benchmarks.contenders import (
     Problem,
     Size,
     arguments,
+    contender_program,
     error,
     gradient_error,
     gradient_program,
@@ -42,9 +43,7 @@ from experiments.benchmarks.contenders import (
     split_gradient,
 )
 from experiments.benchmarks.figures import draw
-from experiments.benchmarks.jax_peers import Peer
 from experiments.benchmarks.tables import summary, tables
-from experiments.benchmarks.torch_peer import torch_runs
 from experiments.lib.pages import Pages, publish
 from experiments.lib.run_folder import open_run
 from experiments.lib.tables import show
@@ -56,6 +55,8 @@ from experiments.lib.timing import (
     machine_rates,
     resident_mib,
 )
+from experiments.peers.record import Peer
+from experiments.peers.torch import torch_runs
 
 AGREES = 1e-3  # relative error of a float32 gradient that counts as the same one
 GRID = (
@@ -85,22 +86,17 @@ class Config:
     """Run folder; by default the next free runs/benchmarks-N."""
 
 
-def contender_program(cell: str, size: Size, name: str) -> Program:
-    """The same by name, for a process of its own."""
-    problem = pose(cell, size)
-    if name == "torch":
-        return Program(torch_runs(cell, *problem[2:])[1])
-    return gradient_program(problem, jax_contenders(cell, size.h)[name])
-
-
 def agreement(problem: Problem) -> tuple[dict[str, Peer], dict[str, float]]:
     """The JAX contenders that agree with float64, and every contender's error."""
     wanted = reference(problem)
-    contenders = jax_contenders(problem.cell, problem.size.h)
+    contenders = jax_contenders(problem.cell, problem.size)
     errors = {n: gradient_error(problem, p, wanted) for n, p in contenders.items()}
     if find_spec("torch"):
         _, gradient = torch_runs(problem.cell, *problem[2:])
-        w_ih, w_hh, b = gradient()[1]
+        grads = gradient()[1]
+        w_ih, w_hh, b = (
+            grads[f"{n}_l0"] for n in ("weight_ih", "weight_hh", "bias_ih")
+        )
         errors["torch"] = largest_error(jaxrnn.Params(w_ih.T, w_hh.T, b), wanted)
     agreed = {n: p for n, p in contenders.items() if errors[n] < AGREES}
     return agreed, errors

@@ -22,11 +22,19 @@ from rich.console import Console
 from rich.progress import track
 
 import jaxrnn
-from experiments.conversion.libraries import LIBRARIES, other
-from experiments.conversion.sides import KINDS, Other, Results, Sample, Sizes, by_jax
 from experiments.lib.pages import Pages, publish
 from experiments.lib.run_folder import Run, open_run
 from experiments.lib.tables import Table, number, show
+from experiments.peers import LIBRARIES, peer_of
+from experiments.peers.record import (
+    KINDS,
+    Peer,
+    Results,
+    Sample,
+    Sizes,
+    by_jax,
+    results_of,
+)
 from jaxrnn.gradcheck import relative_errors
 
 DTYPES = ("float32", "float64")
@@ -71,7 +79,7 @@ def sample_for(params: Any, layer: Any, steps: int, rows: int, lengths: bool) ->
     )
 
 
-def our_results(network: Other, sample: Sample) -> Results:
+def our_results(network: Peer, sample: Sample) -> Results:
     """The converted network's, the gradient by hand and then through the conversion."""
 
     def run(weights, xs, state, lengths):
@@ -84,17 +92,17 @@ def our_results(network: Other, sample: Sample) -> Results:
     return by_jax(run)(network.weights, sample)
 
 
-def compare(network: Other, steps: int, rows: int, lengths: bool) -> dict[str, float]:
+def compare(network: Peer, steps: int, rows: int, lengths: bool) -> dict[str, float]:
     """The difference of each output and of each gradient, by its name."""
     layer, params = network.read(network.weights)
     sample = sample_for(params, layer, steps, rows, lengths)
-    wanted = network.results(network.weights, sample)
+    wanted = results_of(network, sample)
     return relative_errors(our_results(network, sample), wanted)
 
 
 def largest(found: dict[str, float]) -> tuple[float, float]:
     """Of outputs and final states, and of gradients."""
-    gradient = {name for name in found if name.startswith(".d_")}
+    gradient = {name for name in found if name.startswith("d_")}
     return (
         max(found[name] for name in found.keys() - gradient),
         max(found[name] for name in gradient),
@@ -108,7 +116,7 @@ def measure(config: Config, library: str, kind: str) -> list[float] | None:
         worst: list[tuple[float, float]] = []
         for bias, lengths in product((True, False), repeat=2):
             with jax.enable_x64(dtype == "float64"):
-                network = other(library, kind, sizes, bias, dtype)
+                network = peer_of(library, kind, sizes, bias, dtype)
                 if network is None or (lengths and not network.lengths):
                     continue
                 found = compare(network, config.steps, config.rows, lengths)

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from experiments.conversion.sides import Other, Results, Sample, Sizes, random_like
+from experiments.peers.record import Peer, Results, Sample, Sizes, random_like
 from jaxrnn import convert
 
 # By kind: the operator, the library's word for it, its number of gates, its options.
@@ -22,7 +22,7 @@ _OPERATORS: dict[str, tuple[str, str, int, dict[str, int]]] = {
 _STEP = 6e-6  # about the cube root of float64's eps
 
 
-def onnx(kind: str, sizes: Sizes, bias: bool, dtype: Any) -> Other | None:
+def onnx(kind: str, sizes: Sizes, bias: bool, dtype: Any) -> Peer | None:
     """The operator on random weights; its evaluator takes no lengths."""
     if kind not in _OPERATORS:
         return None
@@ -72,7 +72,14 @@ def onnx(kind: str, sizes: Sizes, bias: bool, dtype: Any) -> Other | None:
 
         return Results(*outputs(*inputs), *jax.tree.map(difference, inputs))
 
-    return Other(weights, read, lambda params: params, results, lengths=False)
+    return Peer(
+        lambda params: params,  # ONNX has files of its own: nothing is written
+        None,
+        read=read,
+        weights=weights,
+        results=results,
+        lengths=False,
+    )
 
 
 def _evaluator(op: str, units: int, bias: bool, options: dict[str, Any]) -> Any:

@@ -1,6 +1,7 @@
-"""What a comparison of a converted network runs on, and what both sides give."""
+"""A network in another library, and what both sides of a comparison give."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -48,24 +49,44 @@ class Results(NamedTuple):
     d_state: tuple[Any, ...]
 
 
-class Other(NamedTuple):
+class Peer(NamedTuple):
     """A network in another library.
 
-    weights: random ones in its own layout; no bias is zero.
+    write(params) -> weights in its own layout, by jaxrnn.convert
+    run(weights, xs, state=None, lengths=None) -> (hs, final), traced by JAX; None where
+        the library is no JAX. A state is the parts of `Sample`; None is its own zeros.
+    batch_first: whether xs and hs of `run` are [B, T, ...] in place of [T, B, ...].
     read(weights) -> (cell or layer, params), by jaxrnn.convert
-    write(params) -> weights, by jaxrnn.convert
-    results(weights, sample) -> Results
+    weights: random ones; no bias is zero.
+    results(weights, sample) -> Results, where the library is no JAX.
     lengths: whether it takes them.
     """
 
-    weights: Any
-    read: Callable[[Any], tuple[Any, Any]]
     write: Callable[[Any], Any]
-    results: Callable[[Any, Sample], Results]
+    run: Callable[..., tuple[Any, Any]] | None
+    batch_first: bool = False
+    read: Callable[[Any], tuple[Any, Any]] | None = None
+    weights: Any = None
+    results: Callable[[Any, Sample], Results] | None = None
     lengths: bool = True
 
 
-def by_jax(run: Callable[..., tuple[Any, Any]]) -> Callable[[Any, Sample], Results]:
+def results_of(peer: Peer, sample: Sample) -> Results:
+    """What the peer gives on its own weights."""
+    if peer.results is not None:
+        return peer.results(peer.weights, sample)
+    run = peer.run
+    if peer.batch_first:
+        swap = partial(jnp.swapaxes, axis1=0, axis2=1)
+
+        def run(weights, xs, state, lengths):
+            hs, final = peer.run(weights, swap(xs), state, lengths)
+            return swap(hs), final
+
+    return by_jax(run)(peer.weights, sample)
+
+
+def by_jax(run: Any) -> Callable[[Any, Sample], Results]:
     """Results of `run(weights, xs, state, lengths) -> (hs, final)`, traced by JAX."""
 
     @jax.jit
