@@ -162,6 +162,7 @@ def last(hs: Any, lengths: Any = None) -> Any:
     if lengths is None:
         return jax.tree.map(lambda a: a[-1], hs)
     inside = make_marks(leaves[0], lengths, None).inside
+    assert inside is not None  # since lengths are given
     before_end = inside & ~jnp.concatenate([inside[1:], jnp.zeros_like(inside[:1])])
     return jax.tree.map(lambda a: live_only(Marks(before_end), a).sum(0), hs)
 

@@ -241,7 +241,7 @@ def network(
 
     @jax.jit
     def by_hand(params, hs, marks, targets, shares):
-        ys = live_only(marks, readout(params, hs, output))  # (57)
+        ys = inside_only(marks, readout(params, hs, output))  # (57)
         value = (measure.value(ys, targets) * shares).sum()
         # ∂E/∂y, then through σ to the pre-activation of (57)
         slope = ACTIVATIONS[output or "identity"].slope
