@@ -11,11 +11,12 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import optax
+import tyro
 from matplotlib.figure import Figure
 
 import jaxrnn
 
-STEPS, ROWS, UNITS, UPDATES = 50, 64, 32, 1000
+STEPS, ROWS, UNITS = 50, 64, 32
 
 
 def draw_batch(key):
@@ -31,7 +32,7 @@ def draw_batch(key):
     return xs, targets, weights
 
 
-def main(updates=UPDATES, out=Path("runs/adding.png")):
+def main(updates: int = 1000, out: Path = Path("runs/adding.png")):
     # the network: an LSTM and a linear readout, and the optimiser
     net = jaxrnn.network(jaxrnn.lstm())
     params = net.init(jax.random.key(0), 2, UNITS, 1)
@@ -67,4 +68,4 @@ def main(updates=UPDATES, out=Path("runs/adding.png")):
 
 
 if __name__ == "__main__":
-    main()
+    tyro.cli(main, description=__doc__)
