@@ -366,7 +366,7 @@ def test_a_state_of_another_cell_is_named_by_its_structure():
         wrong(
             ValueError, "x: expected shape [..., 2]", "[2, 3]", x=np.ones((2, 3), "f4")
         ),
-        wrong(ValueError, "x: expected an array [..., D]", "()", x=np.float32(1)),
+        wrong(ValueError, "x: expected an array [..., D]", "[]", x=np.float32(1)),
         wrong(TypeError, "state: expected LSTMState(h, c)", state=None),
         wrong(ValueError, "state.h", x=np.ones((3, 2), "f4")),
     ],

@@ -52,7 +52,7 @@ def check_number(
         wanted = f"a number between {low} and {high}"
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{name}: expected {wanted}, got {value!r}")
-    if not low < value < high:
+    if not low < float(value) < high:
         raise ValueError(f"{name}: expected {wanted}, got {value!r}")
 
 
@@ -86,7 +86,7 @@ def as_array(name: str, value: Any, *, allow_lists: bool = False) -> Array:
             f"{name}: expected a plain array, got a masked one, whose mask would be "
             "lost; use its .filled(), and weights or mask for what is left out"
         )
-    if isinstance(value, jax.Array) and not isinstance(value, jax.core.Tracer):
+    if isinstance(value, jax.Array) and not isinstance(value, Tracer):
         if value.is_deleted():
             raise ValueError(
                 f"{name}: got an array that has been deleted or donated; train_step "
@@ -155,7 +155,8 @@ def check_alike(name: str, value: Any, wanted: Any) -> None:
 def describe(tree: Any) -> str:
     """A pytree in a line, such as LSTMState(h, c) or a tuple of 2."""
     if isinstance(tree, tuple) and hasattr(tree, "_fields"):
-        return f"{type(tree).__name__}({', '.join(tree._fields)})"
+        fields = ", ".join(getattr(tree, "_fields"))  # noqa: B009
+        return f"{type(tree).__name__}({fields})"
     if isinstance(tree, tuple | list):
         return f"a {type(tree).__name__} of {len(tree)}"
     if isinstance(tree, dict):

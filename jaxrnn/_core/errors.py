@@ -92,12 +92,13 @@ def read_targets(
         wrong = (labels < 0) | (labels >= ys.shape[-1])
         shares = jnp.where(wrong & (shares != 0), jnp.nan, shares)
         given = jnp.where(wrong, 0, labels)
-    if marks.live is None:
+    live = marks.live
+    if live is None:
         return jnp.asarray(given), shares
 
     def inside(a):
-        live = marks.live.reshape(steps + (1,) * (a.ndim - len(steps)))
-        return jnp.where(live, a, jnp.zeros_like(a))
+        taken = live.reshape(steps + (1,) * (a.ndim - len(steps)))
+        return jnp.where(taken, a, jnp.zeros_like(a))
 
     return inside(jnp.asarray(given)), shares
 

@@ -113,7 +113,7 @@ def _cell(kind: str, activation: Any, recurrent: Any, reset_after: bool) -> Cell
                 f"got {recurrent!r}"
             )
         if callable(activation):
-            return elman(activation)
+            return elman(activation)  # pyright: ignore[reportArgumentType]
     check_choice("activation", activation, list(_ACTIVATIONS))
     check_choice("recurrent_activation", recurrent, list(_ACTIVATIONS))
     if kind == "elman" and activation == "linear":

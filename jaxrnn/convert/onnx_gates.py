@@ -106,8 +106,8 @@ def read_activations(
                 )
     found, any_case = [], {name.lower(): name for name in KNOWN}
     for given in names:
-        name = any_case.get(given.lower()) if isinstance(given, str) else None
-        check_choice("activations", given if name is None else name, list(KNOWN))
+        name = any_case.get(str(given).lower(), "")
+        check_choice("activations", name or given, list(KNOWN))
         constants = []
         for which, default in KNOWN[name][1].items():
             value = rest[which].pop(0) if rest[which] else default

@@ -12,7 +12,6 @@ from jaxrnn._core.checks import (
     check_alike,
     check_array,
     check_positive,
-    check_side_by_side,
 )
 from jaxrnn._core.door import as_layer, check_forward
 from jaxrnn._core.folded import one_step, pack, pull, unpack
@@ -60,7 +59,6 @@ def fixed_points(
     if not leaves or jnp.ndim(leaves[0]) != 2:
         raise ValueError("states: expected parts [R, H], one row for each start")
     check_alike("states", states, layer.initial_state(params, (len(leaves[0]),)))
-    check_side_by_side(states)
     check_array("x", x, jnp.shape(x)[-1:], leaves[0].dtype)
     return _fixed_points(cell, steps, params, x, states)
 

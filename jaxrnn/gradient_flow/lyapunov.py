@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from jaxrnn._core.checks import check_choice, check_side_by_side
+from jaxrnn._core.checks import check_choice
 from jaxrnn._core.folded import over_batch, pull, push, size_of
 from jaxrnn.cell import Cell
 from jaxrnn.layer import Layer
@@ -44,7 +44,6 @@ def lyapunov_spectrum(
              (2023), Phys. Rev. Research 5, 043044.
     """
     xs, before = trajectory(cell, params, xs, state)
-    check_side_by_side(before)
     size = size_of(before)
     count = size if count is None else count
     if isinstance(count, bool) or not isinstance(count, int) or not 0 < count <= size:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxrnn._core.checks import check_choice, check_side_by_side
+from jaxrnn._core.checks import check_choice
 from jaxrnn._core.folded import one_step, pack, unpack
 from jaxrnn.cell import Cell
 from jaxrnn.layer import Layer
@@ -47,7 +47,6 @@ def rtrl(cell: Cell | Layer, *, gradient: str = "manual") -> Online:
     check_choice("gradient", gradient, ("manual", "autodiff"))
 
     def init(params, state):
-        check_side_by_side(state)
         size = pack(state).shape[-1]
         rows = jax.tree.map(lambda p: jnp.zeros((size, *p.shape), p.dtype), params)
         return Influence(state, zeros_by_row(rows, state))

@@ -14,7 +14,6 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxrnn._core.checks import check_side_by_side
 from jaxrnn._core.folded import one_step, pack, push, unpack
 from jaxrnn._core.numerics import global_norm
 from jaxrnn.cell import Cell
@@ -52,7 +51,6 @@ def uoro(key: Array, cell: Cell | Layer) -> Online:
     check_runnable(cell)
 
     def init(params, state):
-        check_side_by_side(state)
         nothing = jnp.zeros_like(pack(state))
         return RankOne(state, key, nothing, zeros_by_row(params, state))
 
