@@ -217,6 +217,16 @@ def test_a_second_call_of_one_shape_traces_and_compiles_nothing():
     assert len(traces) > count
 
 
+def test_a_function_without_a_hash_is_checked_too():
+    class Scaled:
+        __hash__ = None
+
+        def __call__(self, params, xs, *, gradient):
+            return scaled(1.0)(params, xs, gradient=gradient)
+
+    assert check_gradients(Scaled(), PARAMS, XS)
+
+
 def test_references_are_chosen_for_kinks_and_surrogate_gradients():
     @jax.custom_vjp
     def spike(a):

@@ -38,9 +38,18 @@ class Programs(NamedTuple):
     cotangents: Callable[..., Array] | None = None
 
 
-@lru_cache(maxsize=64)
 def programs(f: Any, static: tuple[tuple[str, Any], ...]) -> Programs:
-    """The programs of a network or a function with these static options."""
+    """The programs of a network or a function with these static options.
+
+    Kept between calls, unless the function has no hash.
+    """
+    try:
+        return _kept(f, static)
+    except TypeError:
+        return _programs(f, static)
+
+
+def _programs(f: Any, static: tuple[tuple[str, Any], ...]) -> Programs:
     options = dict(static)
 
     def call(function, params, given, **more):
@@ -79,6 +88,9 @@ def programs(f: Any, static: tuple[tuple[str, Any], ...]) -> Programs:
 
     made = _compiled(partial(call, f.gradients), error, outputs)
     return made._replace(by_step=by_step, cotangents=jax.jit(cotangents))
+
+
+_kept = lru_cache(maxsize=64)(_programs)
 
 
 def _compiled(manual: Any, error: Any, outputs: Any) -> Programs:
