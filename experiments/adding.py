@@ -7,6 +7,7 @@ an error of 1/6. Writes runs/adding.png.
 """
 
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -35,7 +36,7 @@ def draw_batch(key):
 def main(updates: int = 1000, out: Path = Path("runs/adding.png")):
     # the network: an LSTM and a linear readout, and the optimiser
     net = jaxrnn.network(jaxrnn.lstm())
-    params = net.init(jax.random.key(0), 2, UNITS, 1)
+    params: Any = net.init(jax.random.key(0), 2, UNITS, 1)
     optimizer = jaxrnn.optim.recurrent(optax.adam(1e-2), clip_norm=1.0)
     opt_state = optimizer.init(params)
 

@@ -221,7 +221,7 @@ def _on_mesh(measure, reduce, mesh, params, state, batch, key, spec) -> _Found:
                 part = part * (weight.astype(part.dtype) / some.astype(part.dtype))
             return lax.psum(part, axis).astype(a.dtype)
 
-        both = found.error, found.grads, found.aux
+        both: Any = found.error, found.grads, found.aux
         error, grads, aux = jax.tree.map(together, both)
         weight = total if reduce == "mean" else jnp.ones((), jnp.float32)
         return _Found(error, grads, weight, aux, found.state)
@@ -231,7 +231,7 @@ def _on_mesh(measure, reduce, mesh, params, state, batch, key, spec) -> _Found:
         on_one_device,
         mesh=mesh,
         in_specs=(whole, rows, spec, whole),
-        out_specs=_Found(whole, whole, whole, whole, rows),
+        out_specs=_Found(*[whole] * 4, rows),  # pyright: ignore[reportArgumentType]
     )(params, state, batch, key)
 
 

@@ -63,9 +63,9 @@ class Peer(NamedTuple):
     """
 
     write: Callable[[Any], Any]
-    run: Callable[..., tuple[Any, Any]] | None
+    run: Any  # Callable[..., tuple[Any, Any]] | None
     batch_first: bool = False
-    read: Callable[[Any], tuple[Any, Any]] | None = None
+    read: Any = None  # Callable[[Any], tuple[Any, Any]] | None
     weights: Any = None
     results: Callable[[Any, Sample], Results] | None = None
     lengths: bool = True
