@@ -41,8 +41,9 @@ def main(updates: int = 1000, out: Path = Path("runs/adding.png")):
     opt_state = optimizer.init(params)
 
     @jax.jit
-    def update(params, opt_state, key):
+    def update(params: Any, opt_state, key):
         xs, targets, weights = draw_batch(key)
+        grads: Any
         error, grads = net.gradients(params, xs, targets, weights=weights)
         changes, opt_state = optimizer.update(grads, opt_state, params)
         return optax.apply_updates(params, changes), opt_state, error

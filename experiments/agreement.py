@@ -110,7 +110,7 @@ def draw(model, *, steps, bias, batch, edges, dtype):
     xs = jnp.asarray(rng.normal(size=(steps, *batch, 5)).astype(dtype))
     start = jax.tree.map(lambda a: rng.normal(0, 0.5, a.shape).astype(dtype), state)
     if not edges:
-        return (params, xs, start), {}
+        return (params, xs, start), {"noise": None}
     return (params, xs, start), {
         "lengths": rng.integers(steps // 2, steps + 1, batch),
         "resets": rng.random((steps, *batch)) < 0.1,

@@ -226,12 +226,13 @@ def _on_mesh(measure, reduce, mesh, params, state, batch, key, spec) -> _Found:
         weight = total if reduce == "mean" else jnp.ones((), jnp.float32)
         return _Found(error, grads, weight, aux, found.state)
 
-    whole, rows = PartitionSpec(), PartitionSpec(axis)
+    whole: Any = PartitionSpec()
+    rows = PartitionSpec(axis)
     return jax.shard_map(
         on_one_device,
         mesh=mesh,
         in_specs=(whole, rows, spec, whole),
-        out_specs=_Found(*[whole] * 4, rows),  # pyright: ignore[reportArgumentType]
+        out_specs=_Found(whole, whole, whole, whole, rows),
     )(params, state, batch, key)
 
 

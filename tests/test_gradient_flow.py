@@ -1,7 +1,6 @@
 """The instruments read what a slow derivation, or mathematics, says they should."""
 
 import math
-from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -704,37 +703,6 @@ WRONG = {
         "params: expected jaxrnn.Params",
     ),
 }
-
-
-class Matrix(NamedTuple):
-    h: Any
-    m: Any
-
-
-def test_a_state_that_is_no_vector_a_row_is_refused_by_name():
-    def gate(own, z, r, state):
-        h = jnp.tanh(z + r) + state.m.sum(-1)
-        return Matrix(h, state.m + h[..., None])
-
-    def start(params, batch_shape=()):
-        units = params.w_s.shape[0]
-        return Matrix(
-            jnp.zeros((*batch_shape, units), params.w_s.dtype),
-            jnp.zeros((*batch_shape, units, units), params.w_s.dtype),
-        )
-
-    cell = custom_cell(gate, state=Matrix)._replace(initial_state=start)
-    params = elman().init(jax.random.key(0), 2, 3, dtype=XS.dtype)
-    xs = np.ones((4, 2, 2), XS.dtype)
-    starts = start(params, (5,))
-    for call in (
-        lambda: step_jacobians(cell, params, xs),
-        lambda: jacobian_norms(cell, params, xs),
-        lambda: lyapunov_spectrum(cell, params, xs),
-        lambda: fixed_points(cell, params, xs[0, 0], starts),
-    ):
-        with pytest.raises(ValueError, match=r"state: expected parts \[\.\.\., H\]"):
-            call()
 
 
 @pytest.mark.parametrize("name", WRONG)

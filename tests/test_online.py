@@ -440,16 +440,3 @@ def test_every_method_refuses_cotangents_of_another_width_and_a_network(name):
     online.gradient(method, *case.inputs, np.ones((T, B, H)))
     with pytest.raises(TypeError, match=r"got a Network: give net\.cell"):
         METHODS[name](network(elman()))
-
-
-class Matrix(NamedTuple):
-    h: jax.Array
-    m: jax.Array
-
-
-@pytest.mark.parametrize("name", ["rtrl", "uoro"])
-def test_a_state_that_is_no_vector_a_row_is_refused(name):
-    case, _ = case_of(elman())
-    state = Matrix(np.zeros((B, H)), np.zeros((B, H, H)))
-    with pytest.raises(ValueError, match=r"state: expected parts \[\.\.\., H\] of one"):
-        METHODS[name](elman()).init(case.params, state)

@@ -58,7 +58,8 @@ BY_NEWTON = {
 def both_gradients(cell, params, xs, state, direct, final):
     """By the scan and by the loop; jitted, so that each is one program."""
     inputs = cell, params, xs, state, direct
-    return parallel.bptt(*inputs, final=final), jaxrnn.bptt(*inputs, final=final)
+    ends = {"final": final, "noise": None}
+    return parallel.bptt(*inputs, **ends), jaxrnn.bptt(*inputs, **ends)
 
 
 def case_of(cell, **sizes):
@@ -66,7 +67,7 @@ def case_of(cell, **sizes):
     case = draw(cell, units=4, **sizes)
     if isinstance(cell, jaxrnn.Cell):
         return case
-    hs, _ = jax.eval_shape(partial(jaxrnn.unroll, cell), *case.inputs)
+    hs, _ = jax.eval_shape(partial(jaxrnn.unroll, cell, noise=None), *case.inputs)
     direct = np.random.default_rng(1).standard_normal(hs.shape)
     return case._replace(d_states=direct)
 

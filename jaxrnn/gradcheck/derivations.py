@@ -109,7 +109,8 @@ def _run(cell: Any, reverse: bool, name: str, steps: int) -> Any:
         return online.gradient(method, params, xs, state, d_hs)
 
     def scan(params, xs, state, d_hs, edges):
-        d = parallel.bptt(cell, params, xs, state, d_hs, reverse=reverse, **edges)
+        options = {"noise": None, "reverse": reverse} | edges
+        d = parallel.bptt(cell, params, xs, state, d_hs, **options)
         return d.params
 
     if name == "scan":

@@ -34,8 +34,8 @@ class Programs(NamedTuple):
     along: Callable[..., tuple[Array, Any]]
     pull: Callable[..., Any]
     outputs: Callable[..., Any]
-    by_step: Callable[..., tuple[Array, Array]] | None = None
-    cotangents: Callable[..., Array] | None = None
+    by_step: Any = None  # of a network alone
+    cotangents: Any = None  # of a network alone
 
 
 def programs(f: Any, static: tuple[tuple[str, Any], ...]) -> Programs:
