@@ -10,9 +10,10 @@ reverse and forward differentiation and the adjoint identity, and against finite
 differences. Takes some minutes, nearly all of it compilation.
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import product
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -20,9 +21,11 @@ import numpy as np
 import tyro
 from rich.console import Console
 from rich.progress import track
-from rich.table import Table
 
 import jaxrnn
+from experiments.lib.pages import Pages, publish
+from experiments.lib.run_folder import Run, open_run
+from experiments.lib.tables import Table, show
 from jaxrnn import bidirectional, elman, gru, layer_norm, lstm, stack
 from jaxrnn.gradcheck import relative_errors
 from jaxrnn.layers import draw_noise, learned_start, noisy
@@ -70,6 +73,8 @@ class Config:
     """T, the length of the sequences."""
     chunks: tuple[int, ...] = (1, 16, 50)
     """Chunk sizes, one for each batch rank from 0 on; all but the first with edges."""
+    out: Path | None = None
+    """Run folder; by default the next free runs/agreement-N."""
 
 
 def error(model, chunk, reverse, params, xs, state, edges, *, gradient):
@@ -126,8 +131,9 @@ def audit(model, steps) -> tuple[float, float]:
 
 
 def main(config: Config) -> dict[str, dict[str, float]]:
-    """Print the largest errors of each model, and return them."""
+    """Print and write the largest errors of each model, and return them."""
     console = Console()
+    out = open_run(config.out, "agreement", asdict(config))
     kinds = list(zip(((), (3,), (2, 3)), config.chunks, strict=False))
     worst = {name: dict.fromkeys(DTYPES, 0.0) for name in config.model}
     jobs = list(product(config.model, DTYPES, kinds))
@@ -141,13 +147,21 @@ def main(config: Config) -> dict[str, dict[str, float]]:
         worst[name][dtype] = max(worst[name][dtype], found)
     for name in track(config.model, "checking", console=console):
         worst[name] |= dict(zip(CHECKS, audit(MODELS[name], config.steps), strict=True))
-    table = Table(title=f"largest relative error of {len(kinds)} kinds of call")
-    for column in ("model", *DTYPES, *CHECKS):
-        table.add_column(column)
-    for name, errors in worst.items():
-        table.add_row(name, *(f"{e:.1e}" for e in errors.values()))
-    console.print(table)
+    show(console, tables(publish(out, worst, PAGES)))
     return worst
+
+
+def tables(run: Run) -> list[Table]:
+    """The largest errors, a row a model."""
+    title = f"largest relative error of {len(run.options['chunks'])} kinds of call"
+    rows = [
+        [name, *(f"{error:.1e}" for error in errors.values())]
+        for name, errors in run.results.items()
+    ]
+    return [Table(title, ("model", *DTYPES, *CHECKS), rows)]
+
+
+PAGES = Pages(tables)
 
 
 if __name__ == "__main__":

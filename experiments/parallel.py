@@ -12,18 +12,21 @@ the largest difference from the loop, of the outputs and of a gradient's leaf re
 to its norm. Weights are as drawn by `init`. Takes some minutes, mostly compiling.
 """
 
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 import tyro
 from rich.console import Console
 from rich.progress import track
-from rich.table import Table
 
 import jaxrnn
-from experiments.timing import compile_program, interleave
+from experiments.lib.pages import Pages, publish
+from experiments.lib.run_folder import Run, open_run
+from experiments.lib.tables import Table, show
+from experiments.lib.timing import compile_program, interleave
 from jaxrnn import elman, lru, lstm, mingru, parallel
 from jaxrnn.gradcheck import relative_errors
 
@@ -43,6 +46,8 @@ class Config:
     """T, B and H of minGRU and the LRU."""
     seconds: float = 0.5
     """How long the programs of one row run in turn, five rounds at least."""
+    out: Path | None = None
+    """Run folder; by default the next free runs/parallel-N."""
 
 
 class Row(NamedTuple):
@@ -83,11 +88,6 @@ def programs(cell):
     }
 
 
-def largest_difference(ours, theirs) -> float:
-    """The largest ‖ours - theirs‖ / ‖theirs‖ of a leaf."""
-    return max(relative_errors(ours, theirs).values())
-
-
 def compare(name: str, size: tuple[int, int, int], seconds: float) -> Row:
     """Run one row of the table."""
     arguments = draw(CELLS[name], *size)
@@ -105,27 +105,41 @@ def compare(name: str, size: tuple[int, int, int], seconds: float) -> Row:
         bool(newton.converged),
         float(np.abs(np.subtract(out["parallel"][0], out["loop"][0])).max()),
         max(
-            largest_difference(out[f"{kind} gradient"], out["loop gradient"])
+            error
             for kind in ("scan", "parallel")
+            for error in relative_errors(
+                out[f"{kind} gradient"], out["loop gradient"]
+            ).values()
         ),
     )
 
 
-def cells_of(row: Row) -> list[str]:
+def cells_of(row: dict[str, Any]) -> list[str]:
     """A row as it is printed."""
-    times = []
-    for label, seconds in row.seconds.items():
-        loop = row.seconds["loop gradient" if "gradient" in label else "loop"]
+    times, seconds_of = [], row["seconds"]
+    for label, seconds in seconds_of.items():
+        loop = seconds_of["loop gradient" if "gradient" in label else "loop"]
         faster = "" if label.startswith("loop") else f" ({loop / seconds:.2g})"
         times.append(f"{1000 * seconds:.3g}{faster}")
-    sweeps = f"{row.iterations}" if row.converged else "not converged"
-    gaps = f"{row.outputs_differ:.0e}", f"{row.gradients_differ:.0e}"
-    return [row.cell, " ".join(map(str, row.size)), *times, sweeps, *gaps]
+    sweeps = f"{row['iterations']}" if row["converged"] else "not converged"
+    gaps = f"{row['outputs_differ']:.0e}", f"{row['gradients_differ']:.0e}"
+    return [row["cell"], " ".join(map(str, row["size"])), *times, sweeps, *gaps]
+
+
+def tables(run: Run) -> list[Table]:
+    """Milliseconds, a row a cell and size."""
+    head = ("cell", "T B H", *run.results[0]["seconds"], "sweeps", "Δ h", "Δ gradient")
+    title = "milliseconds, and times as fast as the loop"
+    return [Table(title, head, [cells_of(row) for row in run.results])]
+
+
+PAGES = Pages(tables)
 
 
 def main(config: Config) -> list[Row]:
-    """Print the table, and return its rows."""
+    """Print and write the table, and return its rows."""
     console = Console()
+    out = open_run(config.out, "parallel", asdict(config))
     jobs = [
         (name, size)
         for name in config.cells
@@ -134,13 +148,7 @@ def main(config: Config) -> list[Row]:
     rows = [
         compare(*job, config.seconds) for job in track(jobs, "timing", console=console)
     ]
-    table = Table(title="milliseconds, and times as fast as the loop")
-    labels = [label.replace(" ", "\n") for label in rows[0].seconds]
-    for column in ("cell", "T B H", *labels, "sweeps", "Δ h", "Δ gradient"):
-        table.add_column(column)
-    for row in rows:
-        table.add_row(*cells_of(row))
-    console.print(table)
+    show(console, tables(publish(out, rows, PAGES)))
     return rows
 
 

@@ -1,39 +1,98 @@
-"""Recurrent networks as pure functions, their gradients derived by hand."""
+"""Recurrent networks as pure functions, their gradients derived by hand.
 
-from jaxrnn import convert as convert
-from jaxrnn import gradient_flow as gradient_flow
-from jaxrnn import layers as layers
-from jaxrnn import online as online
-from jaxrnn import optim as optim
-from jaxrnn import parallel as parallel
-from jaxrnn import training as training
-from jaxrnn.backprop import BPTT as BPTT
-from jaxrnn.backprop import bptt as bptt
-from jaxrnn.cell import Cell as Cell
-from jaxrnn.cell import LSTMState as LSTMState
-from jaxrnn.cell import Params as Params
-from jaxrnn.cell import State as State
-from jaxrnn.cells import clipped as clipped
-from jaxrnn.cells import custom_cell as custom_cell
-from jaxrnn.cells import elman as elman
-from jaxrnn.cells import gru as gru
-from jaxrnn.cells import indrnn as indrnn
-from jaxrnn.cells import layer_norm as layer_norm
-from jaxrnn.cells import lru as lru
-from jaxrnn.cells import lstm as lstm
-from jaxrnn.cells import mgu as mgu
-from jaxrnn.cells import mingru as mingru
-from jaxrnn.gradcheck import GradientReport as GradientReport
-from jaxrnn.gradcheck import check_gradients as check_gradients
-from jaxrnn.layer import Layer as Layer
-from jaxrnn.layers import bidirectional as bidirectional
-from jaxrnn.layers import learned_start as learned_start
-from jaxrnn.layers import noisy as noisy
-from jaxrnn.layers import stack as stack
-from jaxrnn.model import step as step
-from jaxrnn.model import unroll as unroll
-from jaxrnn.networks import Network as Network
-from jaxrnn.networks import NetworkParams as NetworkParams
-from jaxrnn.networks import ReadoutParams as ReadoutParams
-from jaxrnn.networks import network as network
-from jaxrnn.networks import readout as readout
+    cell = jaxrnn.lstm()
+    params = cell.init(jax.random.key(0), input_size=3, hidden_size=32)
+    hs, final = jaxrnn.unroll(cell, params, xs)     # xs [T, B, 3] -> hs [T, B, 32]
+
+Cells:     `elman`, `lstm`, `gru`, `mgu`, `indrnn`, `mingru`, `lru`; `custom_cell` makes
+           one from a gate map; `layer_norm` and `clipped` change one.
+Layers:    `stack`, `bidirectional`, `backward_only`, `learned_start` and `noisy`, whose
+           noise `draw_noise` draws. What takes a cell takes a layer.
+Running:   `unroll` over a sequence, `step` once, `last` for the last outputs; `bptt`,
+           the backward pass called by hand. `network` adds a readout and an error.
+Looking:   `check_gradients`, `summary`, and the module `gradient_flow`.
+Modules:   `convert` (weights of other libraries), `online` (gradients carried forward),
+           `parallel` (in parallel in time), `optim`, `training`, `layers`.
+"""
+
+from jaxrnn import (
+    convert,
+    gradient_flow,
+    layers,
+    online,
+    optim,
+    parallel,
+    training,
+)
+from jaxrnn.backprop import BPTT, bptt
+from jaxrnn.cell import Cell, LSTMState, Params, State
+from jaxrnn.cells import (
+    clipped,
+    custom_cell,
+    elman,
+    gru,
+    indrnn,
+    layer_norm,
+    lru,
+    lstm,
+    mgu,
+    mingru,
+)
+from jaxrnn.gradcheck import GradientReport, check_gradients
+from jaxrnn.layer import CellNoise, Layer
+from jaxrnn.layers import (
+    backward_only,
+    bidirectional,
+    draw_noise,
+    learned_start,
+    noisy,
+    stack,
+)
+from jaxrnn.model import last, step, unroll
+from jaxrnn.networks import Network, NetworkParams, ReadoutParams, network, readout
+from jaxrnn.summaries import summary
+
+__all__ = [
+    "BPTT",
+    "Cell",
+    "CellNoise",
+    "GradientReport",
+    "LSTMState",
+    "Layer",
+    "Network",
+    "NetworkParams",
+    "Params",
+    "ReadoutParams",
+    "State",
+    "backward_only",
+    "bidirectional",
+    "bptt",
+    "check_gradients",
+    "clipped",
+    "convert",
+    "custom_cell",
+    "draw_noise",
+    "elman",
+    "gradient_flow",
+    "gru",
+    "indrnn",
+    "last",
+    "layer_norm",
+    "layers",
+    "learned_start",
+    "lru",
+    "lstm",
+    "mgu",
+    "mingru",
+    "network",
+    "noisy",
+    "online",
+    "optim",
+    "parallel",
+    "readout",
+    "stack",
+    "step",
+    "summary",
+    "training",
+    "unroll",
+]

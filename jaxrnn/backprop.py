@@ -9,9 +9,9 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxrnn._core.backward import Deltas
-from jaxrnn._core.checks import check_alike, check_array, check_flag
+from jaxrnn._core.checks import as_array, check_array, check_flag, read_alike
 from jaxrnn._core.chunks import Plan, Store, check_plan
-from jaxrnn._core.door import as_layer, enter
+from jaxrnn._core.door import UNSAID, as_layer, enter
 from jaxrnn._core.route import route
 from jaxrnn._core.runners import by_hand
 from jaxrnn.cell import Cell, Params
@@ -42,10 +42,11 @@ def bptt(
     chunk_size: int | None = None,
     store: Store | None = None,
     lengths: Any = None,
+    mask: Any = None,
     resets: Any = None,
     reset_to: Any = None,
     reverse: bool = False,
-    noise: Any = None,
+    noise: Any = UNSAID,
 ) -> BPTT:
     """The hand-derived backward pass, called by hand: gradients, every δ_t and λ_t.
 
@@ -59,7 +60,8 @@ def bptt(
         cotangents: ∂E/∂hs [T, ..., H], or one such array or None for each part of
             a cell's state; None if only the final state matters.
         final: ∂E/∂ the final state, parts [..., H]; zeros by default.
-        chunk_size, store, lengths, resets, reset_to, reverse, noise: as in `unroll`.
+        chunk_size, store, lengths, mask, resets, reset_to, reverse, noise: as in
+            `unroll`.
             Past a row's length its cotangents are not read, and its δ and λ are zero.
     Raises:  ValueError or TypeError, at trace time, as `unroll` does, and for
              cotangents of another shape or dtype than the states.
@@ -67,7 +69,8 @@ def bptt(
     """
     check_plan(chunk_size, store)
     check_flag("reverse", reverse)
-    edges = {"lengths": lengths, "resets": resets, "reset_to": reset_to}
+    edges = {"lengths": lengths, "mask": mask}
+    edges |= {"resets": resets, "reset_to": reset_to}
     plan = Plan(chunk_size or 0, store)
     given = params, xs, state, cotangents, final
     return send_back(by_hand, plan, cell, *given, reverse=reverse, noise=noise, **edges)
@@ -94,20 +97,23 @@ def send_back(
         plan = plan._replace(states=True)
     if final is None:
         final = jax.tree.map(jnp.zeros_like, carrier.state)
-    check_alike("final", final, carrier.state)
-    d = _pull(runner, plan, layer, reverse, carrier, marks, xs, cotangents, final)
-    if state is None:  # its part in what the initial state is made of
+    final = read_alike("final", final, carrier.state)
+    inputs = carrier, marks, xs, cotangents, final
+    d, restart = _pull(runner, plan, layer, reverse, *inputs)
+    # Their part in what the layer's initial state is made of.
+    starts = [d.state] * (state is None)
+    starts += [restart] * (restart is not None and edges["reset_to"] is None)
+    if starts:
         _, pull = jax.vjp(lambda p: layer.initial_state(p, xs.shape[1:-1]), params)
-        d = d._replace(params=jax.tree.map(jnp.add, d.params, *pull(d.state)))
+        start = jax.tree.map(lambda *parts: sum(parts), *starts)
+        d = d._replace(params=jax.tree.map(jnp.add, d.params, *pull(start)))
     return d
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2, 3))
 def _pull(runner, plan, layer, reverse, carrier, marks, xs, cotangents, final):
-    def run(params, xs, state, deltas, adjoints):
-        on = carrier._replace(
-            params=params, state=state, deltas=deltas, adjoints=adjoints
-        )
+    def run(on, xs):
+        on = on._replace(noise=carrier.noise)
         hs, states, last = route(
             partial(runner, plan), layer, on, marks, xs, reverse=reverse
         )
@@ -118,8 +124,10 @@ def _pull(runner, plan, layer, reverse, carrier, marks, xs, cotangents, final):
         partial(_no_deltas, xs), params, is_leaf=lambda p: isinstance(p, Params)
     )
     adjoints = jax.tree.map(lambda s: jnp.zeros((len(xs), *s.shape), s.dtype), state)
-    (outputs, _), pull = jax.vjp(run, params, xs, state, deltas, adjoints)
-    return BPTT(*pull((filled(cotangents, outputs), final)))
+    on = carrier._replace(noise=None, deltas=deltas, adjoints=adjoints)
+    (outputs, _), pull = jax.vjp(run, on, xs)
+    d, d_xs = pull((filled(cotangents, outputs), final))
+    return BPTT(d.params, d_xs, d.state, d.deltas, d.adjoints), d.restart
 
 
 def _no_deltas(xs: Array, params: Any) -> Deltas | None:
@@ -139,11 +147,14 @@ def per_part(cotangents: Any, xs: Array, state: Any) -> Any:
             f"cotangents: expected {len(state)} parts as {type(state).__name__} has, "
             f"got {len(cotangents)}"
         )
+    found = []
     for name, part, given in zip(state._fields, state, cotangents, strict=True):
         if given is not None:
+            given = as_array(f"cotangents.{name}", given)
             shape = (xs.shape[0], *part.shape)
             check_array(f"cotangents.{name}", given, shape, part.dtype)
-    return type(state)(*cotangents)
+        found.append(given)
+    return type(state)(*found)
 
 
 def filled(cotangents: Any, outputs: Any) -> Any:
@@ -153,5 +164,4 @@ def filled(cotangents: Any, outputs: Any) -> Any:
         return jax.tree.map(jnp.zeros_like, out) if given is None else given
 
     filled = jax.tree.map(fill, cotangents, outputs, is_leaf=lambda c: c is None)
-    check_alike("cotangents", filled, outputs)
-    return filled
+    return read_alike("cotangents", filled, outputs)

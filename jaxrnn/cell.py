@@ -18,10 +18,13 @@ None where it has none; their gradient is taken for a whole chunk at once, too. 
 three act on the last axis: leading axes are equal and free. W_s may have no column.
 """
 
-from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, NamedTuple, Protocol
 
 from jax import Array
+from jax.typing import DTypeLike
+
+from jaxrnn.record import as_written
 
 
 class Params(NamedTuple):
@@ -52,10 +55,31 @@ class LSTMState(NamedTuple):
     c: Array
 
 
+class Init(Protocol):
+    """Draws a cell's parameters; dtype None is JAX's own float."""
+
+    def __call__(
+        self,
+        key: Array,
+        input_size: int,
+        hidden_size: int,
+        *,
+        bias: bool = True,
+        dtype: DTypeLike | None = None,
+    ) -> Params: ...
+
+
+class InitialState(Protocol):
+    """The state before the first step, for these batch axes; 8 rows are (8,)."""
+
+    def __call__(self, params: Any, batch_shape: int | Sequence[int] = ()) -> Any: ...
+
+
+@as_written
 class Cell(NamedTuple):
     """A record of pure functions that is one recurrent transition.
 
-    init(key, input_size, hidden_size, *, bias=True, dtype=float32) -> Params
+    init(key, input_size, hidden_size, *, bias=True, dtype=None) -> Params
     initial_state(params, batch_shape=()) -> state
     gate(own, z, r, state_prev) -> (state, kept)
     linearize(own, kept, state_prev, state) -> coefficients
@@ -73,8 +97,8 @@ class Cell(NamedTuple):
         adjoints are clipped.
     """
 
-    init: Callable[..., Params]
-    initial_state: Callable[..., Any]
+    init: Init
+    initial_state: InitialState
     gate: Callable[..., Any]
     linearize: Callable[..., Any]
     pullback: Callable[..., Any]

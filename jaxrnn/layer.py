@@ -1,9 +1,13 @@
 """What a layer is: cells, or layers, run together as one; and what it runs on."""
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Protocol
 
 from jax import Array
+from jax.typing import DTypeLike
+
+from jaxrnn.cell import InitialState
+from jaxrnn.record import as_written
 
 
 class CellNoise(NamedTuple):
@@ -26,7 +30,7 @@ class Carrier(NamedTuple):
     carrier is a carrier.
 
     state: before the first step, parts [..., H].
-    restart: what a reset puts in its place, parts [..., H]; None: the state itself.
+    restart: what a reset puts in its place, parts [..., H]; None without resets.
     deltas: zeros [T, ..., G·H] whose gradients are every δ_t; None if not asked for.
     adjoints: zeros like every state, whose gradients are every λ_t; None likewise.
     """
@@ -62,10 +66,25 @@ class Carrier(NamedTuple):
         )
 
 
+class LayerInit(Protocol):
+    """Draws a layer's parameters; a stack takes a hidden size for each layer, too."""
+
+    def __call__(
+        self,
+        key: Array,
+        input_size: int,
+        hidden_size: int | Sequence[Any],
+        *,
+        bias: bool = True,
+        dtype: DTypeLike | None = None,
+    ) -> Any: ...
+
+
+@as_written
 class Layer(NamedTuple):
     """A record of pure functions: cells, or layers, run together as one.
 
-    init(key, input_size, hidden_size, *, bias=True, dtype=float32) -> params
+    init(key, input_size, hidden_size, *, bias=True, dtype=None) -> params
     initial_state(params, batch_shape=()) -> state
     output_size(params) -> int, the features of its outputs
     noise(key, params, xs) -> the noise of one run, or None; see `draw_noise`
@@ -74,8 +93,8 @@ class Layer(NamedTuple):
     runs_backward: whether any part of it runs from the last step to the first
     """
 
-    init: Callable[..., Any]
-    initial_state: Callable[..., Any]
+    init: LayerInit
+    initial_state: InitialState
     output_size: Callable[[Any], int]
     noise: Callable[..., Any]
     run: Callable[..., tuple[Any, Any, Any]]

@@ -4,19 +4,21 @@ from functools import partial
 from typing import Any, Literal, get_args
 
 import jax
+import jax.numpy as jnp
 from jax import Array
 
 from jaxrnn._core.checks import (
-    check_alike,
+    as_array,
     check_choice,
     check_features,
     check_flag,
     check_rank,
+    read_alike,
 )
 from jaxrnn._core.chunks import Plan, Store, check_plan
-from jaxrnn._core.door import as_layer, check_forward, enter
+from jaxrnn._core.door import UNSAID, as_layer, check_forward, enter
 from jaxrnn._core.folded import one_step
-from jaxrnn._core.marks import Marks, states_before
+from jaxrnn._core.marks import Marks, as_booleans, live_only, make_marks, states_before
 from jaxrnn._core.route import route
 from jaxrnn._core.runners import by_hand, by_jax
 from jaxrnn.cell import Cell
@@ -27,7 +29,15 @@ Gradient = Literal["manual", "autodiff"]
 _RUNNERS = {"manual": by_hand, "autodiff": by_jax}
 
 
-def step(cell: Cell | Layer, params: Any, state: Any, x: Array) -> tuple[Any, Array]:
+def step(
+    cell: Cell | Layer,
+    params: Any,
+    state: Any,
+    x: Array,
+    *,
+    reset: Any = None,
+    reset_to: Any = None,
+) -> tuple[Any, Array]:
     """The folded model: one step.
 
     But for its first two arguments it is the body of a `lax.scan`.
@@ -36,17 +46,27 @@ def step(cell: Cell | Layer, params: Any, state: Any, x: Array) -> tuple[Any, Ar
     Shapes:  state: parts [..., H]; x [..., D] -> state: parts [..., H], and what the
              layer puts out at this step, h [..., H] for a cell.
     Args:
-        cell: a `Cell`, or a layer from `jaxrnn.layers` that runs forward in time.
+        cell: a `Cell`, or a layer from `jaxrnn.layers` that runs forward in time. Its
+            noise, if it has any, is that of an evaluation.
+        reset: booleans [...]. Where true, the row starts anew: its state before the
+            step is the layer's initial one, and no gradient crosses.
+        reset_to: the state that a reset puts in place instead.
+    Use:     under `jax.jit`, as in `jax.jit(partial(step, cell))`: called bare, its
+             checks take longer than its arithmetic.
     Raises:  ValueError or TypeError, at trace time, for a wrong feature size, dtype or
              state, or a layer that runs backward in time, which has no single step.
     """
     layer = as_layer(cell)
     x = check_rank("x", x, "[..., D]", 1)
-    start = jax.eval_shape(lambda: layer.initial_state(params, x.shape[:-1]))
-    check_alike("state", state, start)
+    start = layer.initial_state(params, x.shape[:-1])
+    state = read_alike("state", state, start)
     if isinstance(cell, Cell):
         check_features("x", params, x)
-    return one_step(layer, params, state, x, gradient="autodiff")
+    marks = Marks()
+    if reset is not None:
+        marks = Marks(reset=as_booleans("reset", reset, x.shape[:-1]))
+    restart = start if reset_to is None else read_alike("reset_to", reset_to, start)
+    return one_step(layer, params, state, x, marks, restart, gradient="autodiff")
 
 
 def unroll(
@@ -59,11 +79,12 @@ def unroll(
     chunk_size: int | None = None,
     store: Store | None = None,
     lengths: Any = None,
+    mask: Any = None,
     resets: Any = None,
     reset_to: Any = None,
     reverse: bool = False,
     return_states: bool = False,
-    noise: Any = None,
+    noise: Any = UNSAID,
 ) -> tuple[Any, Any]:
     """Run a cell or a layer over a sequence, compiled; the unfolded model.
 
@@ -90,21 +111,25 @@ def unroll(
         lengths: integers [...], each row's own length in 0..T. Its outputs past it are
             zero, its final state is the one at it, and nothing past it, be it NaN or
             inf, reaches an output or a gradient. A traced one is clamped to 0..T.
-        resets: booleans [T, ...]. Where true, the row's state is its initial one
-            before that step, and no gradient crosses.
-        reset_to: the state that a reset puts in place; `state` by default. To run
-            pieces of one long sequence, give it the state before the first piece.
+        mask: booleans [T, ...], True where a step is taken. Elsewhere the state is
+            held, and the output is the one before, as Keras's Masking has it.
+        resets: booleans [T, ...], or numbers that are 0 or 1. Where true, the row
+            starts anew: its state before that step is the layer's own initial state
+            (zeros, or what it has learned), whatever `state` is, and no gradient
+            crosses.
+        reset_to: the state that a reset puts in place instead.
         reverse: run from the last step to the first, each row inside its own length;
             outputs stay beside their inputs.
         return_states: return every part of every state in place of `hs`; of a layer,
             those of all its cells, nested as its state is.
-        noise: what chance does in this run, from `layers.draw_noise`; None to
-            evaluate, without any.
+        noise: of a layer that has noise: a key, from which it is drawn, or what
+            `layers.draw_noise` gave; None to evaluate, without any. It has to be said.
     Raises:  ValueError or TypeError, at trace time, for a wrong rank, feature size,
              dtype, state or option.
     Edge:    T = 0 gives empty outputs, the initial state and zero gradients.
     """
-    edges = {"lengths": lengths, "resets": resets, "reset_to": reset_to}
+    edges = {"lengths": lengths, "mask": mask}
+    edges |= {"resets": resets, "reset_to": reset_to}
     options = {"chunk_size": chunk_size, "store": store, "reverse": reverse}
     hs, final, _ = unfold(
         as_layer(cell),
@@ -118,6 +143,28 @@ def unroll(
         **options,
     )
     return hs, final
+
+
+def last(hs: Any, lengths: Any = None) -> Any:
+    """The last output of every row.
+
+    Shapes:  hs [T, ..., H], or a pytree of such, lengths [...] -> [..., H].
+    Args:
+        lengths: as given to `unroll`: past a row's length its outputs are zero, so that
+            `hs[-1]` is not its last one. Without, it is `hs[-1]`.
+    Returns: zeros for a row of length 0.
+    Raises:  ValueError or TypeError for lengths of another shape or dtype, and for
+             outputs of no step.
+    """
+    leaves = jax.tree.leaves(hs)
+    if not leaves or any(len(as_array("hs", a)) == 0 for a in leaves):
+        raise ValueError("hs: expected outputs [T, ..., H] of one step or more")
+    if lengths is None:
+        return jax.tree.map(lambda a: a[-1], hs)
+    inside = make_marks(leaves[0], lengths, None).inside
+    assert inside is not None  # since lengths are given
+    before_end = inside & ~jnp.concatenate([inside[1:], jnp.zeros_like(inside[:1])])
+    return jax.tree.map(lambda a: live_only(Marks(before_end), a).sum(0), hs)
 
 
 def unfold(
@@ -140,7 +187,15 @@ def unfold(
     check_flag("return_states", return_states)
     plan = Plan(chunk_size or 0, store, return_states)
     carrier, marks, xs = enter(layer, params, xs, state, **edges)
-    hs, final = _compiled(layer, gradient, plan, reverse, carrier, marks, xs)
+    try:
+        hs, final = _compiled(layer, gradient, plan, reverse, carrier, marks, xs)
+    except TypeError as error:
+        if "forward-mode" not in str(error):
+            raise
+        raise TypeError(
+            "gradient: the manual one is for reverse mode; for jvp, jacfwd and "
+            'linearize give gradient="autodiff"'
+        ) from error
     return hs, final, marks
 
 
@@ -153,8 +208,9 @@ def trajectory(
     """
     layer = as_layer(cell)
     check_forward(layer)
-    carrier, _, xs = enter(layer, params, xs, state)
-    states, _, _ = unfold(layer, params, xs, carrier.state, return_states=True)
+    carrier, _, xs = enter(layer, params, xs, state, noise=None)
+    options = {"return_states": True, "noise": None}
+    states, _, _ = unfold(layer, params, xs, carrier.state, **options)
     return xs, states_before(carrier.state, states)
 
 

@@ -20,18 +20,21 @@ from jax.typing import DTypeLike
 
 from jaxrnn._core.activations import ACTIVATIONS
 from jaxrnn._core.by_value import by_value
-from jaxrnn._core.checks import check_choice, check_positive, check_rank
+from jaxrnn._core.checks import check_array, check_choice, check_positive, check_rank
 from jaxrnn._core.door import as_layer
-from jaxrnn._core.errors import ERRORS, read_targets, shares_of
+from jaxrnn._core.errors import ERRORS, by_function, read_targets
 from jaxrnn._core.maps import outer_sum, row_sum
-from jaxrnn._core.marks import live_only
+from jaxrnn._core.marks import inside_only
 from jaxrnn._core.mesh import vary_alike
 from jaxrnn._core.numerics import add_bias
 from jaxrnn.cell import Cell
 from jaxrnn.layer import Layer
 from jaxrnn.model import unfold
+from jaxrnn.record import as_written
 
 Output = Literal["sigmoid", "tanh"]  # σ of equation 57; None for the identity
+ErrorName = Literal["squared", "softmax_cross_entropy", "sigmoid_cross_entropy"]
+ErrorFunction = Callable[[Array, Array], Array]  # ys [..., O], targets -> [...]
 
 
 # The readout ----------------------------------------------------------------------
@@ -78,6 +81,18 @@ def readout(
     return sigma(add_bias(hs @ params.w_y, params.b_y))
 
 
+def _check_readout(params: Any, hs: Array) -> None:
+    """Raise unless they are a readout's parameters for these states."""
+    if not isinstance(params, ReadoutParams):
+        raise TypeError(
+            f"params.readout: expected ReadoutParams, got {type(params).__name__}"
+        )
+    outputs = jnp.shape(params.w_y)[-1:]
+    check_array("params.readout.w_y", params.w_y, (hs.shape[-1], *outputs), hs.dtype)
+    if params.b_y is not None:
+        check_array("params.readout.b_y", params.b_y, outputs, hs.dtype)
+
+
 def readout_gradients(
     params: ReadoutParams, hs: Array, delta_y: Array
 ) -> tuple[ReadoutParams, Array]:
@@ -103,6 +118,7 @@ class NetworkParams(NamedTuple):
     readout: ReadoutParams
 
 
+@as_written
 class Network(NamedTuple):
     """A record of pure functions that is a whole recurrent network.
 
@@ -132,7 +148,9 @@ class Network(NamedTuple):
 
 @by_value
 def network(
-    cell: Cell | Layer, error: str = "squared", output: Output | None = None
+    cell: Cell | Layer,
+    error: ErrorName | ErrorFunction = "squared",
+    output: Output | None = None,
 ) -> Network:
     """Put a cell, a readout and an error together.
 
@@ -141,23 +159,35 @@ def network(
         error: "squared", (d - y)² summed over outputs, targets [T, ..., O];
             "softmax_cross_entropy", y are logits, targets integer labels [T, ...];
             "sigmoid_cross_entropy", y are logits, summed over outputs, targets
-            [T, ..., O] in 0..1.
+            [T, ..., O] in 0..1; or a function `error(ys, targets) -> [T, ...]`, one
+            number a step, whose slope is then JAX's own, targets [T, ..., any].
         output: σ of equation 57: None (linear), "sigmoid" or "tanh". The
             cross-entropies hold their σ already and take None.
 
     E is the mean of the steps' errors over time and batch, or Σ w e / Σ w with
     `weights` [T, ...]: weights that are 1 at the last step alone give the seed's E_N.
-    With `lengths`, steps past a row's length weigh nothing, and their outputs are zero.
-    `lengths` and the other options are as in `unroll`.
+    Weights may be booleans or integers. With `lengths`, steps past a row's length weigh
+    nothing, and their outputs are zero. The other options are as in `unroll`.
 
+    Edge:    a label outside 0..O-1 is a ValueError where it is known and its step
+             counts (its weight is not 0, and it is inside its row's length). A traced
+             one makes E and its gradient NaN, by hand as by autodiff, so that
+             `skip_nonfinite` sees it. Targets of the sigmoid outside 0..1 are refused
+             where they are known.
     Raises:  ValueError for an unknown error or output, or a cross-entropy with an
              output; the functions raise, at trace time, for wrong shapes and dtypes.
     """
-    check_choice("error", error, sorted(ERRORS))
     _check_output("output", output)
-    if error != "squared" and output is not None:
-        raise ValueError(f"output: expected None with error={error!r}, got {output!r}")
-    layer, measure = as_layer(cell), ERRORS[error]
+    layer = as_layer(cell)
+    if callable(error):
+        measure = by_function(error)
+    else:
+        check_choice("error", error, sorted(ERRORS))
+        measure = ERRORS[error]
+        if error != "squared" and output is not None:
+            raise ValueError(
+                f"output: expected None with error={error!r}, got {output!r}"
+            )
 
     def init(
         key, input_size, hidden_size, output_size, *, bias=True, dtype=jnp.float32
@@ -171,7 +201,8 @@ def network(
 
     def run(params, xs, state, options):
         hs, final, marks = unfold(layer, params.cell, xs, state, **options)
-        return live_only(marks, readout(params.readout, hs, output)), final, marks
+        _check_readout(params.readout, hs)
+        return inside_only(marks, readout(params.readout, hs, output)), final, marks
 
     def apply(params, xs, state=None, **options):
         return run(params, xs, state, options)[:2]
@@ -180,8 +211,8 @@ def network(
         params, xs, targets, state=None, *, weights=None, return_state=False, **options
     ):
         ys, final, marks = run(params, xs, state, options)
-        targets = read_targets(measure, ys, targets, marks)
-        value = (measure.value(ys, targets) * shares_of(ys, weights, marks)).sum()
+        targets, shares = read_targets(measure, ys, targets, weights, marks)
+        value = (measure.value(ys, targets) * shares).sum()
         return (value, final) if return_state else value
 
     def gradients(params, xs, targets, state=None, *, weights=None, **options):
@@ -192,20 +223,25 @@ def network(
         # On a mesh each device has gradients of its own, summed by the caller.
         params, _ = vary_alike(params, check_rank("xs", xs, "[T, ..., D]", 2))
         hs, pull, marks = jax.vjp(hidden, params.cell, has_aux=True)
-        value, d_hs, d_readout = by_hand(params.readout, hs, marks, targets, weights)
+        read = read_of(params.readout, hs, marks, targets, weights)
+        value, d_hs, d_readout = by_hand(params.readout, hs, marks, *read)
         # (59) and (60), from every step to all steps before it
         (d_cell,) = pull(d_hs)
         return value, NetworkParams(d_cell, d_readout)
 
     def cotangents(params, xs, targets, state=None, *, weights=None, **options):
         hs, _, marks = unfold(layer, params.cell, xs, state, **options)
-        return by_hand(params.readout, hs, marks, targets, weights)[:2]
+        read = read_of(params.readout, hs, marks, targets, weights)
+        return by_hand(params.readout, hs, marks, *read)[:2]
+
+    def read_of(params, hs, marks, targets, weights):
+        _check_readout(params, hs)
+        ys = jax.ShapeDtypeStruct((*hs.shape[:-1], params.w_y.shape[1]), hs.dtype)
+        return read_targets(measure, ys, targets, weights, marks)
 
     @jax.jit
-    def by_hand(params, hs, marks, targets, weights):
-        ys = readout(params, hs, output)  # (57)
-        targets = read_targets(measure, ys, targets, marks)
-        shares = shares_of(ys, weights, marks)
+    def by_hand(params, hs, marks, targets, shares):
+        ys = inside_only(marks, readout(params, hs, output))  # (57)
         value = (measure.value(ys, targets) * shares).sum()
         # ∂E/∂y, then through σ to the pre-activation of (57)
         slope = ACTIVATIONS[output or "identity"].slope

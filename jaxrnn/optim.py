@@ -7,14 +7,18 @@ The mean is clipped, not its parts. Source: the seed's equation 61; Pascanu, Mik
 Bengio (2013), arXiv 1211.5063, Algorithm 1.
 """
 
+from functools import partial
+from numbers import Real
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import Array, lax
+from jax.core import Tracer
 
-from jaxrnn._core.checks import check_positive
+from jaxrnn._core.checks import check_flag, check_number, check_positive
 from jaxrnn._core.numerics import global_norm as global_norm
 from jaxrnn._core.numerics import sum_dtype, widen
 
@@ -54,15 +58,14 @@ def clip_by_global_norm(threshold: float) -> optax.GradientTransformation:
     """Algorithm 1, with the norm that it saw kept in its state.
 
     Math:    g ← g · threshold/‖g‖ if ‖g‖ ≥ threshold
-    Raises:  ValueError unless the threshold is positive.
+    Raises:  TypeError unless the threshold is a number, ValueError unless positive.
     Edge:    the norm is taken in float32 whatever the leaves, so that float16 neither
              overflows to a zero update nor underflows; a non-finite norm makes every
              leaf non-finite (`accumulate` skips such gradients before they come here).
     Source:  Pascanu et al. (2013), Algorithm 1. Unlike `optax.clip_by_global_norm`,
              it holds the norm, and takes it in float32.
     """
-    if not threshold > 0:
-        raise ValueError(f"threshold: expected a positive number, got {threshold}")
+    check_number("threshold", threshold, low=0)
 
     def init(params):
         del params
@@ -100,14 +103,20 @@ def accumulate(
 
     Args:
         skip_nonfinite: leave everything untouched when a gradient or weight holds NaN
-            or inf, count it in `skipped`, and go on with the window.
-    Raises:  ValueError unless `steps` is a positive integer.
+            or inf, when the mean with it or that mean's norm overflows, or when the
+            weight is negative; count it in `skipped`, and go on with the window.
+    Raises:  ValueError unless `steps` is a positive integer, TypeError for another
+             optimizer or flag; `update`, for gradients that are not as the params, a
+             weight that is no number or is known to be negative, or a flush that is
+             no boolean.
     Edge:    a window whose weights are all zero makes no update.
     Source:  the seed's equation 61. `optax.MultiSteps` has no weights and no flush, and
              runs the optimiser at every step on a mean rounded to the gradients' dtype;
              here the mean stays in float32 and the optimiser runs once a window.
     """
     check_positive("steps", steps)
+    check_flag("skip_nonfinite", skip_nonfinite)
+    check_optimizer(optimizer)
     optimizer = optax.with_extra_args_support(optimizer)
 
     def init(params):
@@ -121,22 +130,25 @@ def accumulate(
         )
 
     def update(updates, state, params=None, *, weight=1.0, flush=False, **extra):
-        weight = jnp.asarray(weight, jnp.float32)
-        accept = jnp.array(True)
-        if skip_nonfinite:
-            leaves = [weight, *jax.tree.leaves(updates)]
-            accept = jnp.stack([jnp.isfinite(g).all() for g in leaves]).all()
-
-        total = state.weight + jnp.where(accept, weight, 0)
+        weight, flush = read_weight(weight), _read_flush(flush)
+        _check_gradients(updates, state.mean)
+        total = state.weight + weight
 
         def add(mean, g):  # the running mean: m + (g - m) w/Σw
             share = weight.astype(mean.dtype) / total.astype(mean.dtype)
             moved = mean + (widen(g) - mean) * share
-            return jnp.where(accept & (total > 0), moved, mean)
+            return jnp.where(total > 0, moved, mean)
 
-        mean = jax.tree.map(add, state.mean, updates)
+        moved = jax.tree.map(add, state.mean, updates)
+        accept = jnp.array(True)
+        if skip_nonfinite:
+            leaves = [total, global_norm(moved), *jax.tree.leaves(updates)]
+            finite = jnp.stack([jnp.isfinite(a).all() for a in leaves]).all()
+            accept = finite & (weight >= 0)
+        mean = jax.tree.map(partial(jnp.where, accept), moved, state.mean)
+        total = jnp.where(accept, total, state.weight)
         count = state.count + _one(accept)
-        closes = (count == steps) | (jnp.asarray(flush) & (count > 0))
+        closes = (count == steps) | (flush & (count > 0))
 
         def apply(_):
             gradient = _like(mean, updates)
@@ -161,6 +173,60 @@ def accumulate(
     return optax.GradientTransformationExtraArgs(init, update)
 
 
+def check_optimizer(optimizer: Any) -> None:
+    """Raise unless it is an Optax optimiser."""
+    if not isinstance(optimizer, optax.GradientTransformation):
+        raise TypeError(
+            "optimizer: expected an Optax optimiser such as optax.adam(1e-3), got "
+            f"{type(optimizer).__name__}"
+        )
+
+
+def read_weight(weight: Any) -> Array:
+    """A weight as a float32 scalar; or an error, unless it is a number of 0 or more."""
+    if not isinstance(weight, Real | np.ndarray | Array):
+        raise TypeError(f"weight: expected a number, got {type(weight).__name__}")
+    read = jnp.asarray(weight, jnp.float32)
+    if read.shape:
+        raise ValueError(f"weight: expected a scalar, got shape {read.shape}")
+    if not isinstance(weight, Tracer) and np.asarray(weight) < 0:
+        raise ValueError(f"weight: expected a number of 0 or more, got {weight}")
+    return read
+
+
+def _read_flush(flush: Any) -> Array:
+    dtype = getattr(flush, "dtype", type(flush))
+    if dtype not in (bool, jnp.bool_) or jnp.shape(flush):
+        raise TypeError(f"flush: expected True or False, got {flush!r}")
+    return jnp.asarray(flush)
+
+
+def _check_gradients(gradients: Any, mean: Any) -> None:
+    """Raise unless the gradients are like the window's mean, whose dtype is wide."""
+    given, wanted = (
+        {jax.tree_util.keystr(path): leaf for path, leaf in leaves}
+        for leaves in map(jax.tree_util.tree_leaves_with_path, (gradients, mean))
+    )
+    same = jax.tree.structure(gradients) == jax.tree.structure(mean)
+    if not same:
+        raise ValueError(
+            "gradients: expected the tree of the params that init was given, with "
+            f"the leaves {list(wanted)}, got {list(given)}"
+        )
+    for name, leaf in wanted.items():
+        g = given[name]
+        if jnp.shape(g) != leaf.shape:
+            raise ValueError(
+                f"gradients{name}: expected shape {leaf.shape}, got {jnp.shape(g)}"
+            )
+        dtype = jnp.result_type(g)
+        if not jnp.issubdtype(dtype, jnp.floating) or sum_dtype(dtype) != leaf.dtype:
+            raise TypeError(
+                f"gradients{name}: expected {leaf.dtype} or what sums in it, got "
+                f"{dtype}"
+            )
+
+
 def _like(tree: Any, reference: Any) -> Any:
     return jax.tree.map(lambda a, b: a.astype(b.dtype), tree, reference)
 
@@ -171,7 +237,14 @@ def flush(
     """Close the partial window that is left when the data ends: (updates, state).
 
     Zeros where the window is empty.
+
+    Raises:  TypeError unless the optimizer is one of `accumulate` or `recurrent`.
     """
+    if not isinstance(state, AccumulateState):
+        raise TypeError(
+            "state: expected that of accumulate(...) or recurrent(...), which alone "
+            f"have a window to close, got {type(state).__name__}"
+        )
     zeros = jax.tree.map(jnp.zeros_like, params)
     return optimizer.update(zeros, state, params, weight=0.0, flush=True)
 
@@ -190,8 +263,9 @@ def recurrent(
         accumulate: M of equation 61.
         clip_norm: the threshold of Algorithm 1, or None for no clipping.
         skip_nonfinite: as in `accumulate`.
-    Raises:  ValueError unless M is a positive integer and the threshold positive.
+    Raises:  as `accumulate` and `clip_by_global_norm`.
     """
+    check_optimizer(optimizer)
     inner = optimizer
     if clip_norm is not None:
         inner = optax.chain(clip_by_global_norm(clip_norm), optimizer)

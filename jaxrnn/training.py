@@ -2,63 +2,116 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import Array, lax
+from jax.core import Tracer
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from jaxrnn._core.numerics import sum_dtype, widen
+from jaxrnn._core.checks import check_alike, check_choice
+from jaxrnn._core.numerics import widen
+from jaxrnn.optim import (
+    AccumulateState,
+    ClipState,
+    check_optimizer,
+    global_norm,
+    read_weight,
+)
 
 
 class TrainState(NamedTuple):
     """What training carries from step to step.
 
-    `state` is the recurrent state that truncated BPTT takes from one window of time to
-    the next, or None.
+    `opt_state` is the optimiser's. `state` is the recurrent state that truncated BPTT
+    takes from one window of time to the next, or None.
     """
 
     step: Any
     params: Any
-    optimizer: Any
+    opt_state: Any
     state: Any = None
 
 
 class Outcome(NamedTuple):
-    """What a loss says beside its error: the state to carry, and its weight.
+    """Auxiliary output of a loss.
 
-    `weight` is how many terms the error is a mean over (rows, tokens); it makes the
-    mean over devices, and over accumulated windows, that of the whole.
+    state: the recurrent state to carry to the next window, like the one that came in.
+    weight: how many terms the error is a mean over (rows, tokens); it makes the mean
+        over devices, and over accumulated windows, that of the whole.
+    aux: a pytree of floating arrays to report, such as an accuracy. Over the devices of
+        a mesh it is averaged, or summed, as the error is.
     """
 
     state: Any = None
     weight: Any = 1.0
+    aux: Any = None
+
+
+class Metrics(NamedTuple):
+    """What one training step reports.
+
+    error: of this batch, before the update.
+    norm: ‖gradient‖ before clipping: where the optimiser clips, of its newest update's
+        gradient (of `accumulate` windows, their mean); else of this step's.
+    clipped, skipped: booleans, whether this step's update was clipped, and whether this
+        step's gradient was left out, as `skip_nonfinite` has it. False for optimisers
+        without the clip, or the accumulation, of `jaxrnn.optim`.
+    aux: the loss's.
+    """
+
+    error: Array
+    norm: Array
+    clipped: Array
+    skipped: Array
+    aux: Any
+
+
+class _Found(NamedTuple):
+    """What a loss and its gradient say of one batch."""
+
+    error: Array
+    grads: Any
+    weight: Array
+    aux: Any
+    state: Any
 
 
 def init_train_state(
     params: Any, optimizer: optax.GradientTransformation, state: Any = None
 ) -> TrainState:
-    """The state before the first step. It copies, since `train_step` donates."""
+    """The state before the first step. It copies, since `train_step` donates.
+
+    Raises:  TypeError unless `optimizer` is an Optax optimiser.
+    """
+    check_optimizer(optimizer)
     start = TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params), state)
     return jax.tree.map(jnp.copy, start)
 
 
 def train_step(
-    loss: Callable[[Any, Any, Any], tuple[Array, Outcome]],
+    loss: Callable[..., tuple[Array, Outcome]],
     optimizer: optax.GradientTransformation,
     mesh: Mesh | None = None,
     *,
     batch_spec: Any = None,
-) -> Callable[..., tuple[TrainState, Array]]:
-    """Compile `(train_state, batch, *, flush=False) -> (train_state, error)`.
+    reduce: Literal["mean", "sum"] = "mean",
+    seed: int | None = None,
+) -> Callable[..., tuple[TrainState, Metrics]]:
+    """Compile `(train_state, batch, *, flush=False) -> (train_state, Metrics)`.
 
     The train state is donated: its buffers are used again, so keep only the new one.
+    A skipped step gives back the carried state as it was before the step, all of its
+    rows, so that one bad window is as if it had never been.
 
     Args:
-        loss: `loss(params, state, batch) -> (error, Outcome(state, weight))`, the error
-            a mean over `weight` terms.
+        loss: `loss(params, state, batch) -> (error, Outcome(state, weight, aux))`, the
+            error a mean over `weight` terms. An error that is a sum needs
+            `reduce="sum"`: as a mean it would be divided by the mesh's devices. With
+            `seed`, `loss(params, state, batch, key)`.
         optimizer: any Optax optimiser; one of `optim` is given weight and flush too.
         mesh: a mesh of one axis. Params are replicated and the batch is split over it;
             the devices meet once a step, to average their gradients by weight, so that
@@ -66,76 +119,159 @@ def train_step(
         batch_spec: a PartitionSpec, or a pytree of them, for the batch. By default a
             leaf is split on axis 1, as [T, B, ...] is, and a leaf of one axis, [B], on
             that. The parts of the recurrent state [B, H] are split on axis 0.
-    Raises:  ValueError, at trace time, if the mesh has more than one axis or the
-             batch does not divide by it.
+        reduce: "mean", devices are averaged by weight; "sum", their errors and
+            gradients are added, and `weight` is not read.
+        seed: of the loss's key, which is folded from it and the number of the step,
+            and on a mesh from the device's place as well, for rows of their own.
+    Edge:    a batch whose weight is 0 has error 0 and gradient 0, whatever mean of
+             nothing the loss made, on one device as on a mesh.
+    Raises:  TypeError for another optimizer, reduce or seed; at trace time, ValueError
+             if the mesh has more than one axis or the batch or the state does not
+             divide by it, or for a train state that was given to a step before; and
+             TypeError for a loss that returns something else than it should.
     """
+    check_optimizer(optimizer)
+    check_choice("reduce", reduce, ("mean", "sum"))
+    if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int)):
+        raise TypeError(f"seed: expected an integer or None, got {seed!r}")
     optimizer = optax.with_extra_args_support(optimizer)
-    placement = None
     if mesh is not None:
         if len(mesh.axis_names) != 1:
             raise ValueError(f"mesh: expected one axis, got {mesh.axis_names}")
         mesh = Mesh(mesh.devices, mesh.axis_names)  # `jax.make_mesh` has explicit axes
-        whole = NamedSharding(mesh, PartitionSpec())
-        rows = NamedSharding(mesh, PartitionSpec(*mesh.axis_names))
-        placement = TrainState(whole, whole, whole, rows)
-
-    def gradients(params, state, batch):
-        (error, outcome), grads = jax.value_and_grad(loss, has_aux=True)(
-            params, state, batch
-        )
-        weight = jnp.asarray(outcome.weight, jnp.float32)
-        return error, grads, weight, outcome.state
-
-    def gradients_on_mesh(mesh, params, state, batch):
-        (axis,) = mesh.axis_names
-        spec = _time_major_spec(batch, axis) if batch_spec is None else batch_spec
-        _check_divides(batch, spec, mesh.size)
-
-        def on_one_device(params, state, batch):
-            # Varying parameters have local gradients: one sum at the end, none inside.
-            params = jax.tree.map(partial(_vary, axis=axis), params)
-            error, grads, weight, state = gradients(params, state, batch)
-            weight = _vary(weight, axis)
-            total = lax.psum(weight, axis)
-
-            def mean(a):
-                wide = sum_dtype(a.dtype)
-                share = weight.astype(wide) / total.astype(wide)
-                # A device without weight has no mean to add, whatever 0/0 it made.
-                part = jnp.where(weight == 0, 0, widen(a) * share)
-                return lax.psum(part, axis).astype(a.dtype)
-
-            return mean(error), jax.tree.map(mean, grads), total, state
-
-        whole, rows = PartitionSpec(), PartitionSpec(axis)
-        return jax.shard_map(
-            on_one_device,
-            mesh=mesh,
-            in_specs=(whole, rows, spec),
-            out_specs=(whole, whole, whole, rows),
-        )(params, state, batch)
-
-    run = gradients if mesh is None else partial(gradients_on_mesh, mesh)
+    measure = partial(_gradients, loss, reduce)
+    run = measure if mesh is None else partial(_on_mesh, measure, reduce, mesh)
 
     @partial(jax.jit, donate_argnums=0)
     def compiled(train_state, batch, flush):
-        error, grads, weight, state = run(train_state.params, train_state.state, batch)
-        updates, opt = optimizer.update(
-            grads,
-            train_state.optimizer,
-            train_state.params,
-            weight=weight,
-            flush=flush,
+        count, params, before, state = train_state
+        key = () if seed is None else (jax.random.fold_in(jax.random.key(seed), count),)
+        spec = None if mesh is None else _spec(batch, batch_spec, mesh)
+        found = run(params, state, batch, key, spec)
+        updates, after = optimizer.update(
+            found.grads, before, params, weight=found.weight, flush=flush
         )
-        params = optax.apply_updates(train_state.params, updates)
-        return TrainState(train_state.step + 1, params, opt, state), error
+        skipped = _rises(AccumulateState, "skipped", before, after)
+        kept = [c.norm for c in _parts(after, ClipState)]
+        metrics = Metrics(
+            error=found.error,
+            norm=kept[0] if kept else global_norm(found.grads),
+            clipped=_rises(ClipState, "clipped", before, after),
+            skipped=skipped,
+            aux=found.aux,
+        )
+        state = jax.tree.map(partial(jnp.where, skipped), state, found.state)
+        params = optax.apply_updates(params, updates)
+        return TrainState(count + 1, params, after, state), metrics
 
     def step(train_state, batch, *, flush=False):
-        if placement is not None:  # placed alike at every call: one compilation
-            train_state = jax.device_put(train_state, placement)
+        _check_alive(train_state)
+        if mesh is not None:  # placed alike at every call: one compilation
+            _check_divides("batch", batch, _spec(batch, batch_spec, mesh), mesh)
+            train_state = _place(train_state, mesh)
         return compiled(train_state, batch, flush)
 
     return step
+
+
+def _gradients(loss, reduce, params, state, batch, key, spec=None) -> _Found:
+    """The loss and its gradient on one device."""
+    del spec
+
+    def checked(params):
+        out = loss(params, state, batch, *key)
+        if not isinstance(out, tuple) or len(out) != 2 or type(out[1]) is not Outcome:
+            raise TypeError(f"loss: expected (error, Outcome(...)), got {out!r:.80}")
+        return out
+
+    (error, outcome), grads = jax.value_and_grad(checked, has_aux=True)(params)
+    new = jax.tree.map(jnp.asarray, outcome.state)
+    check_alike("Outcome.state", new, state)
+    aux = jax.tree.map(jnp.asarray, outcome.aux)
+    for path, a in jax.tree_util.tree_leaves_with_path(aux):
+        if not jnp.issubdtype(a.dtype, jnp.floating):
+            name = jax.tree_util.keystr(path)
+            raise TypeError(f"Outcome.aux{name}: expected floating, got {a.dtype}")
+    if reduce == "sum":
+        return _Found(error, grads, jnp.ones((), jnp.float32), aux, new)
+    weight = read_weight(outcome.weight)
+    # Without weight there is no mean to speak of, whatever 0/0 the loss made.
+    error, grads, aux = jax.tree.map(
+        lambda a: jnp.where(weight == 0, jnp.zeros_like(a), a), (error, grads, aux)
+    )
+    return _Found(error, grads, weight, aux, new)
+
+
+def _on_mesh(measure, reduce, mesh, params, state, batch, key, spec) -> _Found:
+    """The same over the devices of a mesh, which meet once."""
+    (axis,) = mesh.axis_names
+
+    def on_one_device(params, state, batch, key):
+        # Varying parameters have local gradients: one sum at the end, none inside.
+        params = jax.tree.map(partial(_vary, axis=axis), params)
+        key = jax.tree.map(lambda k: jax.random.fold_in(k, lax.axis_index(axis)), key)
+        found = measure(params, state, batch, key)
+        weight = _vary(found.weight, axis)
+        total = lax.psum(weight, axis)
+        some = jnp.where(total == 0, 1, total)
+
+        def together(a):
+            part = widen(_vary(a, axis))
+            if reduce == "mean":
+                part = part * (weight.astype(part.dtype) / some.astype(part.dtype))
+            return lax.psum(part, axis).astype(a.dtype)
+
+        both: Any = found.error, found.grads, found.aux
+        error, grads, aux = jax.tree.map(together, both)
+        weight = total if reduce == "mean" else jnp.ones((), jnp.float32)
+        return _Found(error, grads, weight, aux, found.state)
+
+    whole, rows = PartitionSpec(), PartitionSpec(axis)
+    return jax.shard_map(
+        on_one_device,
+        mesh=mesh,
+        in_specs=(whole, rows, spec, whole),
+        out_specs=_Found(*[whole] * 4, rows),  # pyright: ignore[reportArgumentType]
+    )(params, state, batch, key)
+
+
+def _parts(opt_state: Any, kind: type) -> list[Any]:
+    """The states of this kind inside an optimiser's state."""
+
+    def is_kind(part):
+        return isinstance(part, kind)
+
+    return [p for p in jax.tree.leaves(opt_state, is_leaf=is_kind) if is_kind(p)]
+
+
+def _rises(kind: type, count: str, before: Any, after: Any) -> Array:
+    """Whether a count of states of this kind goes up."""
+    pairs = zip(_parts(before, kind), _parts(after, kind), strict=True)
+    rises = [getattr(b, count) > getattr(a, count) for a, b in pairs]
+    return jnp.stack(rises).any() if rises else jnp.array(False)
+
+
+def _check_alive(train_state: Any) -> None:
+    """Raise if its buffers were given away."""
+    leaves = (a for a in jax.tree.leaves(train_state) if isinstance(a, Array))
+    if any(a.is_deleted() for a in leaves if not isinstance(a, Tracer)):
+        raise ValueError(
+            "train_state: its buffers were donated to a step before this one; go on "
+            "with the train state that the step returned"
+        )
+
+
+def _place(train_state: TrainState, mesh: Mesh) -> TrainState:
+    """On every device of the mesh, the recurrent state's rows split over them."""
+    whole = NamedSharding(mesh, PartitionSpec())
+    rows = NamedSharding(mesh, PartitionSpec(*mesh.axis_names))
+    _check_divides("state", train_state.state, rows.spec, mesh)
+    return jax.device_put(train_state, TrainState(whole, whole, whole, rows))
+
+
+def _spec(batch: Any, batch_spec: Any, mesh: Mesh) -> Any:
+    (axis,) = mesh.axis_names
+    return _time_major_spec(batch, axis) if batch_spec is None else batch_spec
 
 
 def _vary(a: Array, axis: str) -> Array:
@@ -146,16 +282,18 @@ def _vary(a: Array, axis: str) -> Array:
 
 def _time_major_spec(batch: Any, axis: str) -> Any:
     return jax.tree.map(
-        lambda a: PartitionSpec(*[None, axis][-a.ndim :] if a.ndim else ()), batch
+        lambda a: PartitionSpec(*[None, axis][-np.ndim(a) :] if np.ndim(a) else ()),
+        batch,
     )
 
 
-def _check_divides(batch: Any, spec: Any, devices: int) -> None:
-    specs = jax.tree.broadcast(spec, batch)
-    for a, s in zip(jax.tree.leaves(batch), jax.tree.leaves(specs), strict=True):
-        split = next((i for i, name in enumerate(s) if name is not None), None)
-        if split is not None and a.shape[split] % devices:
+def _check_divides(name: str, tree: Any, spec: Any, mesh: Mesh) -> None:
+    specs = jax.tree.broadcast(spec, tree)
+    for a, s in zip(jax.tree.leaves(tree), jax.tree.leaves(specs), strict=True):
+        split = next((i for i, axis in enumerate(s) if axis is not None), None)
+        shape = np.shape(a)
+        if split is not None and (len(shape) <= split or shape[split] % mesh.size):
             raise ValueError(
-                f"batch: expected axis {split} of shape {a.shape} to divide by the "
-                f"mesh's {devices} devices"
+                f"{name}: expected axis {split} of shape {shape} to divide by the "
+                f"mesh's {mesh.size} devices"
             )

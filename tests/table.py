@@ -86,6 +86,8 @@ MORE_CELLS = {
     "lstm-peepholes": lstm(peepholes=True),
     "lstm-coupled": lstm(coupled=True),
     "lstm-projection": lstm(projection=2),
+    "lstm-projection-bias": lstm(projection=2, projection_bias=True),
+    "lstm-memory-clip": lstm(peepholes=True, memory_clip=0.4),
     "lstm-memory-norm": lstm(memory_norm=True),
     "lstm-all": lstm(peepholes=True, coupled=True, projection=2, memory_norm=True),
     "layer-norm-lstm": layer_norm(lstm(memory_norm=True)),

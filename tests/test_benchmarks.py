@@ -12,18 +12,12 @@ import pytest
 from table import assert_alike
 
 import jaxrnn
-from experiments import (
-    benchmark_depth,
-    benchmark_figures,
-    benchmark_studies,
-    benchmark_tables,
-    benchmarks,
-    contenders,
-    timing,
-)
-from experiments.contenders import Size
-from experiments.peers import JAX_PEERS, Peer, jax_peers
-from experiments.timing import (
+from experiments.benchmarks import beyond, contenders, depth, figures, tables
+from experiments.benchmarks import study as benchmarks
+from experiments.benchmarks.contenders import Size
+from experiments.lib import timing
+from experiments.lib.run_folder import Run, plain
+from experiments.lib.timing import (
     Program,
     Rates,
     compile_program,
@@ -31,8 +25,17 @@ from experiments.timing import (
     machine_rates,
     resident_mib,
 )
+from experiments.peers import LIBRARIES, jax_peers
+from experiments.peers.record import Peer, Sizes
 
 SMALL = Size(5, 2, 3, 4)  # one for all: what draws the data is compiled once
+
+
+def page_of(results):
+    """Every table of these results, as Markdown."""
+    run = Run({}, {}, plain({"rates": {}} | results))
+    return "\n".join(f"## {t.title}\n{t.markdown()}" for t in tables.tables(run))
+
 
 pytestmark = pytest.mark.usefixtures("optax_promotes", "compile_fast")
 
@@ -47,17 +50,19 @@ def test_benchmarks_write_a_row_for_each_contender(tmp_path, monkeypatch):
     assert "manual, split" in names
     assert all(row["ms"] > 0 for row in rows)
     assert all(row["error"] < 1e-5 for row in rows[:-1])
-    page = (tmp_path / "benchmarks.md").read_text()
+    page = (tmp_path / "page.md").read_text()
     assert page.count("| gru (5, 2, 3, 4) |") == 1 + len(rows)
-    assert (tmp_path / "grid.png").stat().st_size > 10_000
-    written = json.loads((tmp_path / "benchmarks.json").read_text())
-    assert written["grid"] == rows and written["about"]["product_gflops"] == 2
+    assert (tmp_path / "benchmarks_grid.png").stat().st_size > 10_000
+    written = json.loads((tmp_path / "results.json").read_text())
+    assert written["grid"] == plain(rows)
+    assert written["rates"] == {"product, GFLOP": 2, "copy, GB": 1}
 
 
 def test_a_contender_with_another_gradient_is_reported_and_not_timed(monkeypatch):
-    def wrong(cell, hidden):
+    def wrong(cell, kind, sizes):
         def run(params, xs):
-            return 1.01 * jaxrnn.unroll(jaxrnn.elman(), params, xs)[0]
+            hs, final = jaxrnn.unroll(jaxrnn.elman(), params, xs)
+            return 1.01 * hs, final
 
         return {"wrong": Peer(lambda params: params, run)}
 
@@ -66,8 +71,8 @@ def test_a_contender_with_another_gradient_is_reported_and_not_timed(monkeypatch
     rows = benchmarks.measure("elman", SMALL, config, Rates(1e9, 1e9))
     row = next(row for row in rows if row["contender"] == "wrong")
     assert row["error"] == pytest.approx(0.01, rel=1e-3) and "ms" not in row
-    assert "disagrees" not in benchmark_tables.page({"about": {}, "grid": rows[:1]})
-    assert "disagrees" in benchmark_tables.page({"about": {}, "grid": rows})
+    assert "disagrees" not in page_of({"grid": rows[:1]})
+    assert "disagrees" in page_of({"grid": rows})
 
 
 @pytest.mark.parametrize("cell", contenders.CELLS)
@@ -163,7 +168,7 @@ def test_keras_on_another_backend_is_refused(monkeypatch):
     monkeypatch.setitem(sys.modules, "keras", loaded)
     monkeypatch.setenv("KERAS_BACKEND", "torch")
     with pytest.raises(RuntimeError, match="expected the backend 'jax', got 'torch'"):
-        JAX_PEERS["keras"]("lstm", 4)
+        LIBRARIES["keras"]("lstm", Sizes(3, 4), True, "float32")
 
 
 def _touch(mib):
@@ -177,37 +182,37 @@ def test_resident_memory_is_what_a_run_touches():
 
 def test_a_sweeps_exponent_is_its_slope():
     values = [1, 10, 100, 1000]
-    assert benchmark_studies.exponent(values, [v**1.5 for v in values]) == (
-        pytest.approx(1.5)
-    )
+    assert beyond.exponent(values, [v**1.5 for v in values]) == (pytest.approx(1.5))
 
 
 @pytest.mark.slow
 def test_studies_write_their_rows_tables_and_figure(tmp_path, monkeypatch):
     small = Size(9, 2, 3, 4)
-    monkeypatch.setattr(benchmark_studies, "MIDDLE", small)
-    monkeypatch.setattr(benchmark_studies, "SWEEPS", {"t": (2, 4, 8), "h": (2, 4, 8)})
+    monkeypatch.setattr(beyond, "MIDDLE", small)
+    monkeypatch.setattr(beyond, "SWEEPS", {"t": (2, 4, 8), "h": (2, 4, 8)})
     for name in ("LONG", "LOW", "GROWTH"):
-        monkeypatch.setattr(benchmark_studies, name, (small,))
-    monkeypatch.setattr(benchmark_studies, "SECONDS", 0.01)
-    parts = benchmark_studies.studies(["elman"])
+        monkeypatch.setattr(beyond, name, (small,))
+    monkeypatch.setattr(beyond, "SECONDS", 0.01)
+    parts = beyond.studies(["elman"])
     results = {name: study() for name, study in parts.items()}
     assert [row["value"] for row in results["sweeps"] if row["contender"] == "manual"]
     assert "manual, borders every 3" in {r["contender"] for r in results["budgets"]}
     low = {row["contender"]: row["error"] for row in results["bfloat16"]}
     assert 1e-5 < low["manual"] < 0.05
     assert {row["cell"] for row in results["growth"]} == {"lstm"}
-    page = benchmark_tables.page({"about": {}, "grid": []} | results)
+    page = page_of({"grid": []} | results)
     for title in ("Memory budgets", "bfloat16", "Long sequences", "Exponents"):
         assert f"## {title}" in page
-    benchmark_figures.draw_sweeps(tmp_path / "sweeps.png", results["sweeps"])
+    figures.draw_sweeps(tmp_path / "sweeps.png", results["sweeps"])
     assert (tmp_path / "sweeps.png").stat().st_size > 10_000
 
 
 def test_a_stack_is_compared_with_every_peer_that_agrees():
-    rows = benchmark_depth.depth(0.01, (Size(4, 2, 3, 5),))
+    rows = depth.depth(0.01, (Size(4, 2, 3, 5),))
     names = {row["contender"] for row in rows}
-    assert {"manual", "autodiff"} | set(jax_peers("lstm", 5)) <= names
+    assert {"manual", "autodiff"} | set(
+        jax_peers(jaxrnn.lstm(), "lstm", Sizes(2, 5))
+    ) <= names
     assert all(row["ms"] > 0 for row in rows)
-    page = benchmark_tables.page({"about": {}, "grid": [], "depth": rows})
+    page = page_of({"grid": [], "depth": rows})
     assert "| 3 lstm (4, 2, 3, 5) | manual |" in page

@@ -246,15 +246,19 @@ def leaky(own, z, r, state_prev):
 SPELLINGS = {
     "elman": [lambda: elman(), lambda: elman("tanh", recurrent="orthogonal")],
     "callable": [lambda: elman(jnp.sin), lambda: elman(activation=jnp.sin)],
-    "lstm": [lambda: lstm(), lambda: lstm(1), lambda: lstm(forget_bias=1.0)],
-    "gru": [lambda: gru(), lambda: gru(True), lambda: gru(reset_after=True)],
-    "lru": [lambda: lru(), lambda: lru(0, 1)],
+    "lstm": [
+        lambda: lstm(),
+        lambda: lstm(forget_bias=1),
+        lambda: lstm(forget_bias=1.0),
+    ],
+    "gru": [lambda: gru(), lambda: gru(reset_after=True)],
+    "lru": [lambda: lru(), lambda: lru(r_min=0, r_max=1)],
     "clipped": [lambda: clipped(lstm(), 1), lambda: clipped(lstm(), threshold=1.0)],
     "custom": [lambda: custom_cell(leaky), lambda: custom_cell(leaky, gates=1)],
     "stack": [lambda: stack(gru(), dropout=0), lambda: stack(gru(), skip=None)],
     "bidirectional": [
         lambda: bidirectional(gru()),
-        lambda: bidirectional(layer=gru(True), merge="concat"),
+        lambda: bidirectional(layer=gru(reset_after=True), merge="concat"),
     ],
     "network": [lambda: network(gru()), lambda: network(gru(), error="squared")],
 }

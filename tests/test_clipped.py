@@ -98,4 +98,4 @@ def test_wrong_calls_are_refused():
     assert clipped(elman(), 1.0) is clipped(elman(), 1.0)  # one record for jit
     state = elman().initial_state(elman().init(jax.random.key(0), D, H))
     params = elman().init(jax.random.key(0), D, H)
-    step(clipped(elman(), 1.0), params, state, jnp.zeros(D, jnp.float32))
+    step(clipped(elman(), 1.0), params, state, jnp.zeros(D))

@@ -343,6 +343,17 @@ def test_plain_operators_are_the_librarys_own_cells(op, options, wanted):
     assert convert(op, inputs, **options)[0] is wanted
 
 
+@pytest.mark.parametrize("case", [str.lower, str.upper])
+@pytest.mark.parametrize("name", ["lstm", "lstm-activations", "gru-activations"])
+def test_activations_are_named_in_any_case(name, case):
+    op, options = OPTIONS[name]
+    usual = ["Sigmoid", "Tanh", "Tanh"]
+    options = {"activations": usual, **options}
+    given = options | {"activations": [case(a) for a in options["activations"]]}
+    inputs = draw(op, options.get("direction", "forward"))
+    assert convert(op, inputs, **given)[0] is convert(op, inputs, **options)[0]
+
+
 @pytest.mark.parametrize("name", OPTIONS)
 def test_the_same_options_are_the_same_cell_and_fit_its_own_init(name, key):
     op, options = OPTIONS[name]
@@ -449,9 +460,9 @@ def test_the_same_options_are_the_same_cell_and_fit_its_own_init(name, key):
         (
             "elman",
             {},
-            {"activations": ["tanh"]},
+            {"activations": ["swish"]},
             ValueError,
-            r"activations: .* got 'tanh'",
+            r"activations: expected one of .*'Tanh'.* got 'swish'",
         ),
         (
             "lstm",
@@ -482,6 +493,14 @@ def test_the_same_options_are_the_same_cell_and_fit_its_own_init(name, key):
             r"activation_beta: .* 'a'",
         ),
         ("elman", {}, {"activations": ["Affine"]}, ValueError, r"alpha: .*for Affine"),
+        ("elman", {}, {"activations": [None]}, ValueError, r"activations: .* got None"),
+        (
+            "elman",
+            {},
+            {"activations": ["Elu"], "activation_alpha": [np.nan]},
+            ValueError,
+            r"activation_alpha: expected finite numbers, got nan",
+        ),
     ],
 )
 def test_wrong_operators_are_refused(kind, given, options, error, match):

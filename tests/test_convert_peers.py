@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from table import assert_alike, assert_equal
 
-from experiments import conversion
-from experiments.conversion import compare, largest, sample_for
-from experiments.conversion_peers import LIBRARIES, installed, other
-from experiments.conversion_sides import KINDS, Sizes
+from experiments.conversion import study as conversion
+from experiments.conversion.study import compare, largest, sample_for
+from experiments.peers import LIBRARIES, installed, peer_of
+from experiments.peers.record import KINDS, Sizes, results_of
 from jaxrnn import unroll
 from jaxrnn.gradcheck import relative_errors
 
@@ -43,7 +43,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
 ]
 
-made = cache(other)  # what is compiled for one test serves the next
+made = cache(peer_of)  # what is compiled for one test serves the next
 
 
 def need(library):
@@ -106,7 +106,7 @@ def test_control_two_gates_swapped_are_found(library, kind):
     start = type(layer.initial_state(params, (ROWS,)))(*sample.state)
     wrong = params._replace(w_x=swapped(jnp.asarray(params.w_x)))
     hs, _ = unroll(layer, wrong, sample.xs, start, lengths=sample.lengths)
-    wanted = network.results(network.weights, sample).hs
+    wanted = results_of(network, sample).hs
     assert relative_errors(hs, wanted)[""] > 1e-2
 
 
@@ -136,12 +136,12 @@ def test_the_table_is_printed_and_written(tmp_path, capsys, monkeypatch):
     def has(library, kind, *_):
         return SimpleNamespace(lengths=True) if kind == "gru" else None
 
-    found = {".hs": 1e-7, ".final[0]": 2e-7, ".d_xs": 3e-7, ".d_weights['bias']": 1e-9}
-    monkeypatch.setattr(conversion, "other", has)
+    found = {"hs": 1e-7, "final.0": 2e-7, "d_xs": 3e-7, "d_weights.bias": 1e-9}
+    monkeypatch.setattr(conversion, "peer_of", has)
     monkeypatch.setattr(conversion, "compare", lambda *_, **__: found)
-    out = tmp_path / "table.md"
-    config = conversion.Config(("equinox",), ("elman", "gru"), 4, 2, 2, 3, out)
-    assert conversion.main(config) == {("equinox", "gru"): [2e-7, 3e-7] * 2}
+    config = conversion.Config(("equinox",), ("elman", "gru"), 4, 2, 2, 3, tmp_path)
+    assert conversion.main(config) == {"equinox": {"gru": [2e-7, 3e-7] * 2}}
     assert "float64" in capsys.readouterr().out
     last = "| equinox | gru | 2.0e-07 | 3.0e-07 | 2.0e-07 | 3.0e-07 |\n"
-    assert out.read_text().endswith(last) and out.read_text().count("\n") == 3
+    page = (tmp_path / "page.md").read_text()
+    assert page.endswith(last) and page.count("| equinox |") == 1

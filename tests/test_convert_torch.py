@@ -306,6 +306,106 @@ def test_a_conversion_can_be_traced_and_differentiated(name, x64):
     assert_alike(jax.jit(jax.grad(error))(state_dict), wanted, 1e-12)
 
 
+# Modules, and whole models --------------------------------------------------------
+
+
+def module_of(name, state_dict, **attributes):
+    """What `from_torch` sees of a module: its class's name and its state dict."""
+    attributes |= {"state_dict": lambda self: state_dict}
+    return type(name, (), attributes)()
+
+
+def cell_dict(name):
+    """An LSTMCell's or the like: the same arrays, by shorter names."""
+    return {part.removesuffix("_l0"): a for part, a in dict_of(name).items()}
+
+
+@pytest.mark.parametrize("name", CELLS)
+@pytest.mark.parametrize("end", ["", "Cell"])
+def test_a_module_says_what_it_is(name, end):
+    kind, activation = words(name)
+    weights = cell_dict(name) if end else dict_of(name)
+    elman_only = {"nonlinearity": activation or "tanh"} if kind == "elman" else {}
+    module = module_of(MODULES[kind] + end, weights, **elman_only)
+    cell, params = from_torch(module)
+    assert cell is CELLS[name]
+    assert_equal(params, read(dict_of(name), name)[1])
+    assert from_torch(module, kind, activation=activation)[0] is cell
+
+
+def test_a_subclass_is_what_its_base_is():
+    class GRU:
+        def state_dict(self):
+            return dict_of("gru", layers=2)
+
+    class Mine(GRU):
+        pass
+
+    assert from_torch(Mine())[0] is stack(gru(), gru())
+
+
+def test_a_models_dict_is_read_under_a_prefix():
+    weights = dict_of("gru", 2, 2)
+    model = {f"encoder.rnn.{name}": a for name, a in weights.items()}
+    model |= {"head.weight": np.ones(3)}
+    layer, params = from_torch(model, "gru", prefix="encoder.rnn.")
+    assert layer is stack(*[bidirectional(gru())] * 2)
+    assert_equal(to_torch(params, "gru"), weights)
+    assert from_torch({"a." + k: v for k, v in cell_dict("lstm").items()}, prefix="a.")
+
+
+def test_a_prefix_that_is_missing_is_named():
+    model = {f"rnn.{name}": a for name, a in dict_of("lstm").items()}
+    for prefix in ("", "rnn", "lstm."):
+        with pytest.raises(ValueError, match=r"found under 'rnn.': give prefix='rnn.'"):
+            from_torch(model, prefix=prefix)
+    two = model | {f"dec.{name}": a for name, a in cell_dict("lstm").items()}
+    with pytest.raises(ValueError, match=r"found under 'dec.' and 'rnn.': give pref"):
+        from_torch(two)
+    with pytest.raises(TypeError, match=r"prefix: expected a string, got int"):
+        from_torch(model, prefix=3)
+
+
+def test_modules_that_are_something_else_are_refused():
+    model = module_of("Model", dict_of("lstm"))
+    with pytest.raises(
+        TypeError, match=r"source: expected one of nn's .* got Model: g"
+    ):
+        from_torch(model)
+    lstm_module = module_of("LSTM", dict_of("lstm"))
+    with pytest.raises(ValueError, match=r"kind: expected 'lstm' as .* got 'gru'"):
+        from_torch(lstm_module, "gru")
+    rectified = module_of("RNN", dict_of("elman"), nonlinearity="relu")
+    with pytest.raises(ValueError, match=r"activation: expected 'relu' .* got 'tanh'"):
+        from_torch(rectified, activation="tanh")
+
+
+@pytest.mark.parametrize(
+    "name", ["RNN", "LSTM", "GRU", "RNNCell", "LSTMCell", "GRUCell"]
+)
+@pytest.mark.parametrize("bias", [True, False])
+def test_torchs_own_modules_are_read(torch, compile_fast, name, bias):
+    options = {"nonlinearity": "relu"} if name.startswith("RNN") else {}
+    module = getattr(torch.nn, name)(D, H, bias=bias, **options)
+    model = torch.nn.ModuleDict({"rnn": module, "head": torch.nn.Linear(H, 2)})
+    cell, params = from_torch(module)
+    kind = {"R": "elman", "L": "lstm", "G": "gru"}[name[0]]
+    said = {"activation": "relu" if kind == "elman" else None, "prefix": "rnn."}
+    again = from_torch(model.state_dict(), kind, **said)
+    assert again[0] is cell
+    assert_equal(again[1], params)
+    with pytest.raises(TypeError, match="got ModuleDict: give the module inside it"):
+        from_torch(model)
+    x = np.random.default_rng(0).standard_normal((1, ROWS, D)).astype(np.float32)
+    given = torch.from_numpy(x)
+    wanted = module(given[0] if name.endswith("Cell") else given)
+    if name not in ("GRUCell", "RNNCell"):
+        wanted = wanted[0]
+    wanted = wanted.detach().numpy().reshape(1, ROWS, H)
+    params = jax.tree.map(jnp.asarray, params)
+    assert_alike(unroll(cell, params, jnp.asarray(x))[0], wanted, 5e-6)
+
+
 # Wrong calls ----------------------------------------------------------------------
 
 
@@ -321,7 +421,7 @@ def with_entry(key, value, **options):
     "given, kind, error, match",
     [
         (dict_of("lstm"), "LSTM", ValueError, r"kind: expected one of .* got 'LSTM'"),
-        ([1], "lstm", TypeError, r"state_dict: expected a mapping.* got list"),
+        ([1], "lstm", TypeError, r"source: expected a module or a dict.* got list"),
         ({}, "lstm", ValueError, r"state_dict: expected the keys \['weight_ih_l0'"),
         (without("bias_hh_l1"), "lstm", ValueError, r"missing \['bias_hh_l1'\]"),
         (without("weight_ih_l0"), "lstm", ValueError, r"missing \['weight_ih_l0'\]"),
@@ -343,8 +443,21 @@ def with_entry(key, value, **options):
             ValueError,
             r"bias_hh_l0 .*: expected shape \[16\], got \[3\]",
         ),
-        (dict_of("lstm"), "gru", ValueError, r"weight_ih_l0 .*'gru'.*\[12, any\]"),
-        (dict_of("gru"), "lstm", ValueError, r"weight_ih_l0 .*'lstm'.*\[16, any\]"),
+        (dict_of("lstm"), "gru", ValueError, r"3 gates of 4 .* got 4: an LSTM\? give"),
+        (
+            dict_of("gru"),
+            "lstm",
+            ValueError,
+            r"^weight_hh_l0 .*'lstm'.*4 gates of 4 units, got 3: a GRU\? .*kind='gru'",
+        ),
+        (dict_of("elman"), "lstm", ValueError, r"got 1: an RNN\? give kind='elman'"),
+        (
+            with_entry("weight_hh_l0", np.ones((20, 4))),
+            "lstm",
+            ValueError,
+            r"weight_hh_l0 .*: expected shape \[16, 4\], got \[20, 4\]",
+        ),
+        ({3: np.ones(3)}, "lstm", ValueError, r"got \['3'\]: missing .* unknown \['3'"),
         (
             with_entry("weight_ih_l1", np.ones((16, 3)), layers=2),
             "lstm",
@@ -419,7 +532,7 @@ def test_wrong_parameters_are_refused():
             Params(plain.w_x, None),
             "lstm",
             TypeError,
-            r"params.w_s: expected an array",
+            r"params.w_s: expected a NumPy or JAX array",
         ),
     ]:
         with pytest.raises(error, match=match):

@@ -141,6 +141,112 @@ def test_a_bias_that_nnx_cannot_hold_is_refused():
         jax.jit(lambda p: convert.to_nnx(p, "gru"))(params)
 
 
+# Arrays ---------------------------------------------------------------------------
+
+ALL_SIDES = SIDES | {
+    "torch": (convert.from_torch, convert.to_torch),
+    "onnx": (
+        lambda arrays, kind: convert.from_onnx(*arrays, kind=kind, hidden_size=3),
+        lambda params, kind: convert.to_onnx(params, kind=kind),
+    ),
+}
+each_library = pytest.mark.parametrize("library", ALL_SIDES)
+each_way = pytest.mark.parametrize("way", ["in", "out"])
+
+
+def one_way(library, way):
+    """A function from or to another library, and a tree of arrays to give it."""
+    read, write = ALL_SIDES[library]
+    params = random_params(4, 2, 3)
+    if way == "out":
+        return (lambda tree: write(tree, kind="lstm")), params
+    return (lambda tree: read(tree, kind="lstm")[1]), write(params, kind="lstm")
+
+
+def with_a_leaf(tree, edit):
+    """The tree with its largest array as `edit` has it."""
+    leaves, structure = jax.tree.flatten(tree)
+    largest = max(range(len(leaves)), key=lambda k: leaves[k].size)
+    leaves[largest] = edit(leaves[largest])
+    return structure.unflatten(leaves)
+
+
+@each_way
+@each_library
+def test_masked_arrays_are_refused_by_name(library, way):
+    call, tree = one_way(library, way)
+    masked = with_a_leaf(tree, lambda a: np.ma.masked_array(a, a > 0))
+    with pytest.raises(TypeError, match=r"^\w+.*: expected .* masked array, .*filled"):
+        call(masked)
+
+
+@each_way
+@each_library
+def test_other_byte_orders_become_the_machines(library, way):
+    call, tree = one_way(library, way)
+    swapped = jax.tree.map(lambda a: a.astype(a.dtype.newbyteorder("S")), tree)
+    assert_equal(call(swapped), call(tree))
+    one = with_a_leaf(tree, lambda a: a.astype(a.dtype.newbyteorder("S")))
+    assert_equal(call(one), call(tree))
+    assert all(a.dtype.isnative for a in jax.tree.leaves(call(swapped)))
+
+
+@each_way
+@each_library
+def test_shapes_are_looked_at_before_anything_is_copied(library, way):
+    call, tree = one_way(library, way)
+    huge = np.broadcast_to(np.float32(1), (2**20, 2**21))  # 8 TiB, it says
+    with pytest.raises(ValueError, match=r"^\w+.*: expected shape"):
+        call(with_a_leaf(tree, lambda a: huge))
+
+
+@each_way
+@each_library
+def test_nothing_that_is_given_is_shared(library, way):
+    call, tree = one_way(library, way)
+    for leaf in jax.tree.leaves(call(tree)):
+        assert not any(np.shares_memory(leaf, a) for a in jax.tree.leaves(tree))
+
+
+def test_nothing_that_is_given_is_shared_where_there_is_one_gate_or_a_part_of_its_own():
+    rng = np.random.default_rng(0)
+    elman_weights = convert.to_keras(random_params(1, 2, 3), "elman")
+    peepholes = [rng.standard_normal(shape) for shape in ((1, 12, 2), (1, 12, 3))]
+    peepholes += [None, rng.standard_normal((1, 9))]
+    projected = convert.to_torch(random_params(4, 2, 3))
+    projected["weight_hh_l0"] = projected["weight_hh_l0"][:, :2]
+    projected["weight_hr_l0"] = np.ones((2, 3), np.float32)
+    for weights, (_, params) in (
+        (elman_weights, convert.from_keras(elman_weights, "elman")),
+        (peepholes, convert.from_onnx(*peepholes, kind="lstm", hidden_size=3)),
+        (projected, convert.from_torch(projected)),
+    ):
+        for leaf in jax.tree.leaves(params):
+            assert not any(np.shares_memory(leaf, a) for a in jax.tree.leaves(weights))
+
+
+@each_way
+@each_library
+def test_none_in_the_place_of_an_array_is_refused_by_name(library, way):
+    call, tree = one_way(library, way)
+    for wrong in (None, with_a_leaf(tree, lambda a: None)):
+        if library == "onnx" and way == "in":
+            wrong = [None] * 3 if wrong is None else wrong
+        if library == "equinox" and way == "in" and wrong is None:
+            wrong = {"weight_ih": None, "weight_hh": None}
+        with pytest.raises(TypeError, match=r"^\w+.*: expected .*got NoneType"):
+            call(wrong)
+
+
+@each_library
+def test_matrices_without_rows_are_refused(library):
+    call, params = one_way(library, "out")
+    for name in ("w_x", "w_s"):
+        empty = params._replace(**{name: getattr(params, name)[:0]})
+        with pytest.raises(ValueError, match=rf"params\.{name}.*: expected shape"):
+            call(empty)
+
+
 K = np.zeros((2, 12), np.float32)
 R = np.zeros((3, 12), np.float32)
 B = np.zeros(12, np.float32)
@@ -184,7 +290,7 @@ WRONG = {
         "reset_after",
     ),
     "activation": (
-        lambda: convert.from_keras([K, R], activation="relu"),
+        lambda: convert.from_flax(convert.to_flax(LSTM), activation="relu"),
         ValueError,
         "activation",
     ),

@@ -15,16 +15,23 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from experiments import (
-    agreement,
-    char_lm,
-    char_model,
-    flow_studies,
-    gradient_flow,
-    run_folder,
+import experiments
+from experiments import adding, agreement, report
+from experiments.char_lm import model as char_model
+from experiments.char_lm import study as char_lm
+from experiments.char_lm.text import (
+    Corpus,
+    ngram_bits,
+    read_corpus,
+    streams,
+    window,
+    windows,
 )
-from experiments.run_folder import Checkpoints, open_run, write_json
-from experiments.text import Corpus, ngram_bits, read_corpus, streams, window, windows
+from experiments.gradient_flow import measurements
+from experiments.gradient_flow import study as gradient_flow
+from experiments.lib import run_folder
+from experiments.lib.checkpoints import Checkpoints
+from experiments.lib.run_folder import open_run, write_json
 from tests.table import assert_equal
 
 TINY = {"hidden": 8, "steps": 6, "batch": 2, "window": 10, "sample": 30}
@@ -46,7 +53,7 @@ def text(tmp_path_factory, shakespeare) -> Path:
 
 def test_shakespeare_is_what_its_readme_says(shakespeare):
     corpus = shakespeare
-    readme = Path(char_lm.__file__).with_name("data") / "README.md"
+    readme = Path(experiments.__file__).with_name("data") / "README.md"
     assert corpus.sha256 in readme.read_text()
     # 42 works, 5,057,240 characters: counted when the file was made
     assert len(corpus.train) + len(corpus.held_out) == 5_057_240
@@ -149,7 +156,7 @@ def test_char_lm_trains_and_resumes_to_the_bit(text, tmp_path):
         **TINY, text=text, cell=("lstm",), validate_every=2, out=tmp_path
     )
     summary = char_lm.main(config)
-    assert json.loads((tmp_path / "summary.json").read_text())["sha256"]
+    assert json.loads((tmp_path / "results.json").read_text())["sha256"]
     assert (tmp_path / "char_lm.png").stat().st_size > 10_000
     assert summary["cells"]["lstm"]["updates"] == 3  # 6 windows, 2 an update
 
@@ -305,7 +312,7 @@ def test_gradient_flow_measures_and_draws_all(tmp_path):
     found = gradient_flow.main(config)
     assert len(list(tmp_path.glob("*.png"))) == 6
     assert set(found) == set(gradient_flow.STUDIES)
-    without = found["reach"]["tanh, ρ = 0.9", 0.0]
+    without = found["reach"]["tanh, ρ = 0.9"]["0"]
     assert without.rate == pytest.approx(0.9, abs=0.02)  # linear, about: ρ itself
     assert without.exponent == pytest.approx(math.log(without.rate), abs=0.05)
     assert max(e for _, _, e in found["agreement"]["float64"]) < 1e-6
@@ -315,7 +322,7 @@ def test_gradient_flow_measures_and_draws_all(tmp_path):
 
 def test_the_cliff_is_where_the_paper_has_it():
     # Pascanu et al. (2013), figure 6: at w = 5 the wall is between b = -2.7 and -2.5
-    found = flow_studies.cliff(points=60)
+    found = measurements.cliff(points=60)
     column = np.abs(found.w - 5.0).argmin()
     jump = np.abs(np.diff(found.error[:, column])).argmax()
     assert -2.7 < found.b[jump] < -2.5
@@ -324,19 +331,69 @@ def test_the_cliff_is_where_the_paper_has_it():
     assert moved == pytest.approx(0.1, rel=1e-4)  # the rate, times a norm of 1
 
 
-def test_agreement_is_to_rounding_in_each_dtype():
-    config = agreement.Config(model=("zoneout",), steps=4, chunks=(3,))
+def test_agreement_is_to_rounding_in_each_dtype(tmp_path):
+    config = agreement.Config(model=("zoneout",), steps=4, chunks=(3,), out=tmp_path)
     errors = agreement.main(config)["zoneout"]
     assert 0 < errors["float64"] < 1e-13 < errors["float32"] < 1e-5
     assert errors["check_gradients"] < 1e-10 and errors["differences"] < 1e-6
 
 
-def test_agreement_reports_the_largest_error_of_each_kind_of_call(monkeypatch):
+def test_agreement_reports_the_largest_error_of_each_kind_of_call(
+    tmp_path, monkeypatch
+):
     found = iter([{"w": 1.0, "b": 3.0}, {"w": 2.0}, {"w": 5.0}, {"w": 4.0}])
     monkeypatch.setattr(agreement, "draw", lambda *_, **__: (None, {}))
     monkeypatch.setattr(agreement, "both_gradients", lambda *_: ({}, {}))
     monkeypatch.setattr(agreement, "relative_errors", lambda *_: next(found))
     monkeypatch.setattr(agreement, "audit", lambda *_: (6.0, 7.0))
-    errors = agreement.main(agreement.Config(model=("gru",), chunks=(1, 2)))["gru"]
+    config = agreement.Config(model=("gru",), chunks=(1, 2), out=tmp_path)
+    errors = agreement.main(config)["gru"]
     assert (errors["float64"], errors["float32"]) == (3.0, 5.0)
     assert (errors["check_gradients"], errors["differences"]) == (6.0, 7.0)
+
+
+def test_the_adding_problem_is_learnt_and_drawn(tmp_path):
+    errors = adding.main(updates=40, out=tmp_path / "adding.png")
+    assert np.mean(errors[-5:]) < 0.8 * np.mean(errors[:5])
+    assert (tmp_path / "adding.png").stat().st_size > 10_000
+
+
+def test_a_report_is_rebuilt_from_saved_numbers_alone(tmp_path, capsys):
+    run, results = tmp_path / "run", tmp_path / "results"
+    results.mkdir()
+    by_hand = "# Agreement\n\nWords.\n"
+    (results / "AGREEMENT.md").write_text(by_hand)
+    (results / "CONVERSION.md").write_text("as it was")
+    options = {"model": ["gru"], "chunks": [3], "seed": 7}
+    open_run(run, "agreement", options)
+    names = ("float64", "float32", "check_gradients", "differences")
+    run_folder.save_results(run, {"gru": dict.fromkeys(names, 1.25e-15)})
+    assert report.main(report.Config((run,), results)) == ["agreement"]
+    page = (results / "AGREEMENT.md").read_text()
+    assert page.startswith(by_hand) and "| gru | 1.2e-15 |" in page
+    about = json.loads((run / "about.json").read_text())
+    said = (about["date"], str(about["commit"]), jax.__version__, "seed 7")
+    assert all(word in page for word in said)
+    shutil.rmtree(run)
+    report.main(report.Config((), results))
+    assert (results / "AGREEMENT.md").read_text() == page
+    assert (results / "CONVERSION.md").read_text() == "as it was"
+    assert "conversion: no numbers are saved" in capsys.readouterr().out
+
+
+def test_flow_figures_are_drawn_again_from_saved_numbers(tmp_path):
+    config = replace(FLOW, out=tmp_path / "run", study=("cliff",))
+    gradient_flow.main(config)
+    results = tmp_path / "results"
+    results.mkdir()
+    report.main(report.Config((tmp_path / "run",), results))
+    drawn = (results / "figures/gradient_flow_cliff.png").read_bytes()
+    assert drawn == (tmp_path / "run/gradient_flow_cliff.png").read_bytes()
+
+
+def test_a_finished_run_is_not_overwritten_and_an_unfinished_one_not_read(tmp_path):
+    open_run(tmp_path, "agreement", {"chunks": [1]})
+    with pytest.raises(SystemExit, match="has no results"):
+        run_folder.read_run(tmp_path)
+    with pytest.raises(SystemExit, match="holds a run; give another --out"):
+        open_run(tmp_path, "agreement", {"chunks": [1]})

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
-from table import draw_params
+from table import draw, draw_params
 
 from jaxrnn import (
     Network,
@@ -21,11 +21,13 @@ from jaxrnn import (
     lstm,
     mingru,
     network,
+    stack,
     unroll,
 )
 from jaxrnn.gradcheck import derivations
 from jaxrnn.gradcheck.report import Comparison, GradientReport
 from jaxrnn.gradcheck.report import compare as _compare
+from jaxrnn.layers import draw_noise
 
 REFERENCES = ["reverse", "forward", "differences", "adjoint"]
 # as the docstring has them, 1e-10 for the others
@@ -134,6 +136,135 @@ def test_x64_is_as_it_was_and_two_calls_agree():
     assert not jax.config.read("jax_enable_x64")
     assert first == check_gradients(scaled(1.0), PARAMS, XS)
     assert first.ok
+
+
+def test_a_report_is_true_when_it_is_ok():
+    assert check_gradients(scaled(1.0), PARAMS, XS)
+    assert not check_gradients(scaled(1.01), PARAMS, XS)
+
+
+def options_of(cell):
+    """Every option of `gradients` that this cell takes, on three steps of two rows."""
+    state = jax.tree.map(lambda a: 0.3 + a, draw(cell, batch=(2,)).state)
+    resets = np.zeros((3, 2), bool)
+    resets[1, 0] = True
+    return {
+        "lengths": np.array([2, 3]),
+        "resets": resets,
+        "reset_to": state,
+        "weights": np.array([[1.0, 2], [0, 1], [1, 3]]),
+        "chunk_size": 2,
+        "store": "borders",
+    }
+
+
+def test_every_option_of_gradients_reaches_every_reference():
+    report = check(elman(), **options_of(elman()))
+    report.assert_close()
+    assert {c.against for c in report.comparisons} == {*REFERENCES, "scan"}
+    assert report.left_out == (
+        "rtrl: it does not take reset_to or resets",
+        "truncated 3: it does not take reset_to or resets",
+    )
+    # Control: a derivation that did not hear of the lengths would say WRONG.
+    assert not check(PLANTED["1 % scale"], **options_of(elman()))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"lengths": np.array([2, 3])}, {"weights": np.array([[1.0, 2], [0, 1], [1, 3]])}],
+    ids=["lengths", "weights"],
+)
+def test_lengths_and_weights_raise_no_false_alarm(options):
+    report = check(elman(), **options)
+    report.assert_close()
+    assert {c.against for c in report.comparisons} == {*REFERENCES, *FURTHER}
+    assert report.left_out == ()
+
+
+def test_a_reversed_run_is_checked():
+    report = check(elman(), reverse=True, lengths=np.array([2, 3]))
+    report.assert_close()
+    assert [why.split(":")[0] for why in report.left_out] == ["rtrl", "truncated 3"]
+    assert "scan" in {c.against for c in report.comparisons}
+
+
+def test_noise_is_checked_as_it_was_drawn():
+    layer = stack(elman(), elman(), dropout=0.5)
+    net = network(layer)
+    params = draw_params(net)
+    xs, targets = np.random.default_rng(0).standard_normal((2, 3, 2, 2))
+    noise = draw_noise(jax.random.key(0), layer, params.cell, jnp.asarray(xs, "f4"))
+    report = check_gradients(
+        net, params, xs, targets, noise=noise, against=("reverse", "scan")
+    )
+    report.assert_close()
+    assert {c.against for c in report.comparisons} == {"reverse", "scan"}
+
+
+def test_a_second_call_of_one_shape_traces_and_compiles_nothing():
+    traces = []
+
+    def f(params, xs, *, gradient, factor):
+        traces.append(gradient)
+        return factor * scaled(1.0)(params, xs, gradient=gradient)
+
+    first = check_gradients(f, PARAMS, XS, factor=2.0)
+    count = len(traces)
+    assert check_gradients(f, PARAMS, XS + 1, factor=3.0) and len(traces) == count
+    assert check_gradients(f, PARAMS, XS, factor=2.0) == first
+    check_gradients(f, PARAMS, XS[:1], factor=2.0)  # another shape
+    assert len(traces) > count
+
+
+def test_a_function_without_a_hash_is_checked_too():
+    class Scaled:
+        __hash__ = None
+
+        def __call__(self, params, xs, *, gradient):
+            return scaled(1.0)(params, xs, gradient=gradient)
+
+    assert check_gradients(Scaled(), PARAMS, XS)
+
+
+def test_references_are_chosen_for_kinks_and_surrogate_gradients():
+    @jax.custom_vjp
+    def spike(a):
+        return (a > 0).astype(a.dtype)
+
+    spike.defvjp(lambda a: (spike(a), a), lambda a, g: (g / (1 + jnp.abs(a)) ** 2,))
+
+    def f(params, xs, *, gradient):
+        del gradient  # one derivative, the surrogate, in both
+        return (spike(params["w"] * xs) * jnp.arange(3.0).astype(xs.dtype)).sum()
+
+    report = check_gradients(f, {"w": PARAMS["w"]}, XS, against=("reverse",))
+    assert report and {c.against for c in report.comparisons} == {"reverse"}
+    seen = check_gradients(
+        f, {"w": PARAMS["w"]}, XS, against=("reverse", "differences")
+    )
+    assert [c.ok for c in seen.comparisons] == [True, False]
+
+
+def test_a_function_that_keeps_gradient_to_itself_is_named_at_once():
+    cell = elman()
+
+    def f(params, xs, *, gradient):
+        del gradient
+        return (unroll(cell, params, xs)[0] ** 2).sum()
+
+    params = draw_params(network(cell)).cell
+    with pytest.raises(ValueError, match="f: expected one that hands `gradient` on to"):
+        check_gradients(f, params, np.ones((3, 2)))
+
+
+def test_what_has_no_gradient_and_unknown_references_are_named():
+    with pytest.raises(TypeError, match=r"params\.n: expected a floating leaf"):
+        check_gradients(scaled(1.0), {**PARAMS, "n": np.arange(3)}, XS)
+    with pytest.raises(ValueError, match="against: expected some of"):
+        check_gradients(scaled(1.0), PARAMS, XS, against=("backward",))
+    with pytest.raises(ValueError, match=r"lengths: expected values in 0\.\.3"):
+        check(elman(), lengths=np.array([1, 9]))
 
 
 # Planted errors ------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """The instruments read what a slow derivation, or mathematics, says they should."""
 
 import math
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -50,11 +51,11 @@ def contributions(layer, case, d_hs, d_final, lengths, resets):
     for b in range(B):
 
         def errors(copies, b=b):
-            start = state = rows(case.state, b)
+            state = rows(case.state, b)
             found = []
             for t in range(lengths[b]):
                 if resets[t, b]:
-                    state = start
+                    state = jax.tree.map(jnp.zeros_like, state)
                 h, state = one_step(layer, copies[t], state, case.xs[t, b])
                 found.append(jnp.vdot(d_hs[t, b], h))
             last = jax.tree.map(jnp.vdot, rows(d_final, b), state)
@@ -177,7 +178,7 @@ def test_adjoint_norms_by_lag_are_those_of_every_error_alone(name, end, x64):
     cell = LAYERS[name]
     case = draw(cell, steps=T, batch=(B,), inputs=D, units=H)
     d_hs, final = errors_of(cell, case)
-    final = final if end else jax.tree.map(np.zeros_like, final)
+    final = final if end else None
     squares = np.zeros(T)
     for t in range(T):
         alone = np.zeros_like(d_hs)
@@ -188,6 +189,15 @@ def test_adjoint_norms_by_lag_are_those_of_every_error_alone(name, end, x64):
             squares[lag] += sum(np.sum(np.square(a[t - lag])) for a in adjoints)
     found = lag_norms(cell, *case.inputs, d_hs, final=final)
     np.testing.assert_allclose(found.adjoints, np.sqrt(squares), rtol=1e-12)
+
+
+def test_at_lag_0_a_layers_outputs_count_beside_its_state(x64):
+    layer = LAYERS["stack"]
+    case = draw(layer, steps=T, batch=(B,), inputs=D, units=H)
+    errors = errors_of(layer, case)
+    found = lag_norms(layer, *case.inputs, errors[0], final=errors[1])
+    squares = [np.sum(np.square(a)) for a in jax.tree.leaves(errors)]
+    np.testing.assert_allclose(found.adjoints[0], np.sqrt(sum(squares)), rtol=1e-12)
 
 
 # Decay ---------------------------------------------------------------------------
@@ -675,7 +685,56 @@ WRONG = {
     "subnormal": (lambda: first_nonfinite(lstm(), P, XS, subnormal=1), "subnormal"),
     "structures": (lambda: alignment({"a": P.b}, [P.b]), "gradient"),
     "shapes": (lambda: alignment(P.b, P.w_x), "gradient"),
+    "integers": (lambda: alignment(np.ones(2, int), np.ones(2)), "gradient: expected"),
+    "complex": (lambda: alignment(np.ones(2), 1j * np.ones(2)), "reference: expected"),
+    "jacobians of integers": (
+        lambda: jacobian_singular_values(np.ones((2, 3, 3), int)),
+        "jacobians: expected a floating dtype",
+    ),
+    "complex jacobians": (
+        lambda: jacobian_singular_values(1j * np.ones((2, 3, 3))),
+        "jacobians: expected a floating dtype",
+    ),
+    "slope a word": (lambda: vanishing_conditions(np.eye(2), slope="1"), "slope: exp"),
+    "share a word": (lambda: effective_horizon(np.ones(3), "1"), "share: expected a"),
+    "skip a word": (lambda: decay_rate(np.ones(5), skip="1"), "skip: expected an int"),
+    "cell a word": (lambda: fixed_points("lstm", P, XS[0, 0], CASE.state), "cell: exp"),
+    "no params": (
+        lambda: fixed_points(lstm(), None, XS[0, 0], CASE.state),
+        "params: expected jaxrnn.Params",
+    ),
 }
+
+
+class Matrix(NamedTuple):
+    h: Any
+    m: Any
+
+
+def test_a_state_that_is_no_vector_a_row_is_refused_by_name():
+    def gate(own, z, r, state):
+        h = jnp.tanh(z + r) + state.m.sum(-1)
+        return Matrix(h, state.m + h[..., None])
+
+    def start(params, batch_shape=()):
+        units = params.w_s.shape[0]
+        return Matrix(
+            jnp.zeros((*batch_shape, units), params.w_s.dtype),
+            jnp.zeros((*batch_shape, units, units), params.w_s.dtype),
+        )
+
+    cell = custom_cell(gate, state=Matrix)._replace(initial_state=start)
+    params = elman().init(jax.random.key(0), 2, 3, dtype=XS.dtype)
+    xs = np.ones((4, 2, 2), XS.dtype)
+    starts = start(params, (5,))
+    for call in (
+        lambda: step_jacobians(cell, params, xs),
+        lambda: jacobian_norms(cell, params, xs),
+        lambda: lyapunov_spectrum(cell, params, xs),
+        lambda: fixed_points(cell, params, xs[0, 0], starts),
+    ):
+        with pytest.raises(ValueError, match=r"state: expected parts \[\.\.\., H\]"):
+            call()
 
 
 @pytest.mark.parametrize("name", WRONG)

@@ -14,6 +14,7 @@ ROOT = Path(jaxrnn.__file__).parent
 # Imports run downward only: a folder, or a file of the top level, imports from those
 # that stand before it here.
 PLACES = [
+    "record",
     "cell",
     "layer",
     "_core",
@@ -29,6 +30,7 @@ PLACES = [
     "convert",
     "optim",
     "training",
+    "summaries",
     "",  # jaxrnn/__init__.py
 ]
 CORE = {"jax", "jaxlib", "optax", "chex", "numpy"}

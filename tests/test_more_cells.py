@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from oracles import sigmoid
 from table import MORE_CELLS, assert_alike, draw, relative_errors
 
-from jaxrnn import bptt, elman, lru, lstm, unroll
+from jaxrnn import LSTMState, bptt, elman, lru, lstm, unroll
 from jaxrnn.layers import draw_noise, noisy
 
 pytestmark = pytest.mark.usefixtures("compile_fast", "x64")
@@ -42,7 +42,7 @@ def standard(x, gain, shift):
     return x if shift is None else x + shift
 
 
-def lstm_gates(own, z, r, state, coupled):
+def lstm_gates(own, z, r, state, coupled, clip=np.inf):
     """From pre-activations to (h, c), with whatever parts `own` has."""
     c = state[1]
     zero = np.zeros_like(c)
@@ -50,14 +50,16 @@ def lstm_gates(own, z, r, state, coupled):
     a_i, *a_f, a_g, a_o = np.split(z + r, 3 if coupled else 4)
     i = sigmoid(a_i + p_i * c)
     f = 1 - i if coupled else sigmoid(a_f[0] + p_f * c)
-    c = f * c + i * np.tanh(a_g)
+    c = np.minimum(np.maximum(f * c + i * np.tanh(a_g), -clip), clip)
     o = sigmoid(a_o + p_o * c)
     m = o * np.tanh(c if own.gain is None else standard(c, own.gain, own.shift))
-    return (m if own.w_p is None else m @ own.w_p), c
+    if own.w_p is None:
+        return m, c
+    return m @ own.w_p + (0 if own.b_p is None else own.b_p), c
 
 
-def lstm_parts(p, x, state, coupled=False):
-    return lstm_gates(p.own, *maps(p, x, state[0]), state, coupled)
+def lstm_parts(p, x, state, coupled=False, **clip):
+    return lstm_gates(p.own, *maps(p, x, state[0]), state, coupled, **clip)
 
 
 def normed(p, x, h):
@@ -112,6 +114,8 @@ ORACLES = {
     "lstm-peepholes": lstm_parts,
     "lstm-coupled": partial(lstm_parts, coupled=True),
     "lstm-projection": lstm_parts,
+    "lstm-projection-bias": lstm_parts,
+    "lstm-memory-clip": partial(lstm_parts, clip=0.4),
     "lstm-memory-norm": lstm_parts,
     "lstm-all": partial(lstm_parts, coupled=True),
     "layer-norm-lstm": norm_lstm,
@@ -309,8 +313,8 @@ def test_recurrent_weights_start_orthogonal_gate_by_gate(name):
     params = starts(name)
     own = own_leaves(params.own)
     rows, width = params.w_s.shape
-    wanted = {"lstm-projection": 2, "lstm-all": 2}.get(name, UNITS)
-    assert rows == wanted and width % UNITS == 0
+    projected = name.startswith("lstm-projection") or name == "lstm-all"
+    assert rows == (2 if projected else UNITS) and width % UNITS == 0
     blocks = np.split(np.float64(params.w_s), max(1, width // UNITS), axis=1)
     blocks = [w for w in (*blocks, own.get("w_n", blocks[0])) if w.size]
     for w in blocks:
@@ -327,7 +331,7 @@ def test_what_a_gate_map_owns_starts_as_its_source_says(name):
             np.testing.assert_array_equal(value, 1)
         elif leaf == "shift_z" and name == "layer-norm-lstm":
             np.testing.assert_array_equal(value, forget)
-        elif leaf.startswith(("shift", "p_")):
+        elif leaf.startswith(("shift", "p_", "b_p")):
             np.testing.assert_array_equal(value, 0)
         elif leaf == "w_p":
             assert_drawn(value, 1 / UNITS)
@@ -358,7 +362,7 @@ def test_an_irnn_starts_as_the_identity(key):
 
 
 def test_an_lru_starts_inside_its_ring_with_inputs_scaled_to_it(key):
-    own = lru(0.5, 0.9, 1.0).init(key, 3, 2000).own
+    own = lru(r_min=0.5, r_max=0.9, max_phase=1.0).init(key, 3, 2000).own
     size = np.exp(-np.exp(np.float64(own.nu_log)))
     assert size.min() > 0.5 and size.max() < 0.9
     # uniform over the ring's area: the mean of |λ|² is that of its limits
@@ -369,9 +373,56 @@ def test_an_lru_starts_inside_its_ring_with_inputs_scaled_to_it(key):
 
 
 def test_a_coupled_forget_gate_starts_where_the_plain_one_does(key):
-    b = lstm(1.0, coupled=True).init(key, 2, 3).b
+    b = lstm(coupled=True).init(key, 2, 3).b
     np.testing.assert_allclose(1 - sigmoid(np.float64(b[:3])), sigmoid(1.0))
     assert not b[3:].any()
+
+
+def test_a_memory_is_clipped_before_its_output_gate_and_no_gradient_passes():
+    case = case_of("lstm-memory-clip")
+    clipped, free = MORE_CELLS["lstm-memory-clip"], lstm(peepholes=True)
+    states, _ = unroll(clipped, *case.inputs, return_states=True)
+    held = np.abs(states.c) == 0.4
+    assert 0.2 < held.mean() < 0.8  # both sides of the clip are in these tests
+    assert np.abs(states.c).max() == 0.4
+    # where the clip holds, the last memory's adjoint reaches nothing
+    last = jax.tree.map(np.zeros_like, case.d_final)._replace(c=1.0 * held[-1])
+    zeros = jax.tree.map(np.zeros_like, case.d_states)
+    for cell, passes in ((clipped, False), (free, True)):
+        d = bptt(cell, *case.inputs, zeros, final=last)
+        assert np.asarray(d.xs).any() == passes
+
+
+def test_a_memory_exactly_at_its_clip_has_slope_zero_by_hand_and_by_autodiff():
+    cell = lstm(memory_clip=0.5)
+    params = cell.init(jax.random.key(0), 1, 1, dtype=np.float64)
+    # the gates f = 1 and i = 0 to the last digit, o = 1/2
+    params = jax.tree.map(np.zeros_like, params)
+    params = params._replace(b=np.array([-800.0, 800.0, 0.0, 0.0]))
+    state = LSTMState(np.zeros((1, 1)), np.full((1, 1), 0.5))
+
+    def error(state, gradient):
+        hs, _ = unroll(cell, params, np.zeros((2, 1, 1)), state, gradient=gradient)
+        return hs.sum()
+
+    for gradient in ("manual", "autodiff"):
+        assert error(state, gradient) == pytest.approx(np.tanh(0.5))
+        assert not jax.grad(error)(state, gradient).c.any()
+
+
+def test_equal_clips_are_one_cell_and_wrong_parts_are_refused():
+    assert lstm(memory_clip=1) is lstm(memory_clip=1.0)
+    assert lstm(memory_clip=None, projection_bias=False) is lstm()
+    for options, error, message in [
+        ({"projection_bias": True}, ValueError, "projection_bias: expected a proj"),
+        ({"projection": 2, "projection_bias": 1}, TypeError, "projection_bias: .*True"),
+        ({"memory_clip": 0}, ValueError, "memory_clip: expected a positive number"),
+        ({"memory_clip": True}, ValueError, "memory_clip: .* got True"),
+        ({"memory_clip": "1"}, ValueError, "memory_clip: .* got '1'"),
+        ({"memory_clip": np.nan}, ValueError, "memory_clip: .* got nan"),
+    ]:
+        with pytest.raises(error, match=message):
+            lstm(**options)
 
 
 def test_layers_of_these_cells_nest_and_take_noise():

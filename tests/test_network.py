@@ -472,3 +472,153 @@ def test_a_readout_starts_with_variance_one_over_units_and_no_bias(key):
     assert np.var(w_y) * 200 == pytest.approx(1, abs=0.06)
     assert abs(np.mean(w_y)) * 200**0.5 < 0.04
     np.testing.assert_array_equal(b_y, np.zeros(50))
+
+
+# Targets out of range, other kinds of arrays, an error of one's own ----------------
+
+
+def softmax_case(label, dtype=np.int32):
+    net = network(elman(), "softmax_cross_entropy")
+    params, xs, targets = batch_of("softmax_cross_entropy")
+    targets = np.asarray(targets).astype(dtype)
+    targets[1, 0] = label
+    return net, params, xs, targets
+
+
+@pytest.mark.parametrize("label", [-1, O, 2**31 - 1])
+def test_a_traced_label_out_of_range_is_nan_by_hand_as_by_autodiff(label):
+    net, params, xs, targets = softmax_case(label)
+    value, ours = jax.jit(net.gradients)(params, xs, targets)
+    error = partial(net.error, gradient="autodiff")
+    expected, theirs = jax.jit(jax.value_and_grad(error))(params, xs, targets)
+    assert np.isnan(value) and np.isnan(expected)
+    for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+        np.testing.assert_array_equal(np.isnan(a), np.isnan(b))
+    assert np.isnan(ours.readout.b_y).all()
+    # where it does not count, it reaches nothing
+    weights = np.ones((T, B))
+    weights[1, 0] = 0
+    other = np.where(weights == 0, 0, targets)
+    run = jax.jit(lambda y: net.gradients(params, xs, y, weights=weights))
+    assert_alike(run(targets), run(other), 0.0)
+
+
+@pytest.mark.parametrize("call", ["error", "gradients", "cotangents"])
+@pytest.mark.parametrize(
+    "label, dtype", [(-1, np.int32), (O, np.int32), (200, np.uint8), (2**40, np.int64)]
+)
+def test_a_known_label_out_of_range_is_refused(call, label, dtype):
+    net, params, xs, targets = softmax_case(label, dtype)
+    with pytest.raises(ValueError, match=f"targets: expected values in 0..{O - 1} "):
+        getattr(net, call)(params, xs, targets)
+    weights = np.arange(T * B).reshape(T, B) != 2  # all but that step
+    getattr(net, call)(params, xs, targets, weights=weights)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.uint32, np.int64])
+def test_labels_of_any_integer_kind_are_the_same_labels(dtype):
+    net, params, xs, targets = softmax_case(1)
+    assert_alike(
+        net.gradients(params, xs, targets.astype(dtype)),
+        net.gradients(params, xs, targets),
+        0.0,
+    )
+
+
+def test_weights_of_booleans_and_integers_are_cast():
+    params, xs, targets = batch_of("squared")
+    net, keep = network(elman()), np.arange(T * B).reshape(T, B) % 3 > 0
+    wanted = net.gradients(params, xs, targets, weights=keep.astype(float))
+    for weights in (keep, keep.astype(int), jnp.asarray(keep)):
+        assert_alike(net.gradients(params, xs, targets, weights=weights), wanted, 0.0)
+
+
+def huber(ys, targets):
+    return optax.losses.huber_loss(ys, targets).sum(-1)
+
+
+@pytest.mark.parametrize("output", [None, "tanh"])
+def test_an_error_of_ones_own_by_hand_equals_autodiff(output):
+    net = network(elman(), huber, output)
+    params, xs, targets = batch_of("squared")
+    options = {"lengths": [2, 4], "weights": np.ones((T, B)) * [1.0, 2.0]}
+    value, ours = net.gradients(params, xs, targets, **options)
+    error = partial(net.error, gradient="autodiff", **options)
+    expected, theirs = jax.value_and_grad(error)(params, xs, targets)
+    assert float(value) == pytest.approx(float(expected), rel=1e-14)
+    assert_alike(ours, theirs, 1e-12)
+    other = network(elman(), "squared", output)  # control: another error differs
+    with pytest.raises(AssertionError):
+        assert_alike(other.gradients(params, xs, targets, **options)[1], theirs, 1e-3)
+
+
+def test_squared_as_a_function_is_squared_by_name():
+    params, xs, targets = batch_of("squared")
+    by_name = network(elman()).gradients(params, xs, targets)
+    by_function = network(elman(), lambda y, d: ((d - y) ** 2).sum(-1))
+    assert_alike(by_function.gradients(params, xs, targets), by_name, 1e-14)
+
+
+@pytest.mark.parametrize("call", ["error", "gradients", "cotangents"])
+@pytest.mark.parametrize(
+    "error, change, raised, words",
+    [
+        ("squared", {"targets": None}, TypeError, "targets: expected an array, got No"),
+        ("squared", {"targets": [[0.0]]}, TypeError, "targets: expected an array, got"),
+        ("squared", {"weights": [1.0]}, TypeError, "weights: expected an array, got l"),
+        (
+            "squared",
+            {"targets": np.zeros((T, B, O), ">f8")},
+            TypeError,
+            "targets: expected the machine's byte order, got >f8",
+        ),
+        (
+            "squared",
+            {"weights": np.zeros((T, B), ">f8")},
+            TypeError,
+            "weights: expected the machine's byte order",
+        ),
+        (
+            "squared",
+            {"targets": np.ma.zeros((T, B, O))},
+            TypeError,
+            "targets: expected an array, got a masked one",
+        ),
+        (
+            "sigmoid_cross_entropy",
+            {"targets": np.full((T, B, O), 5.0)},
+            ValueError,
+            "targets: expected values in 0..1 wherever a step counts",
+        ),
+        (
+            lambda y, d: (d - y) ** 2,
+            {"targets": np.zeros((T, B, O))},
+            ValueError,
+            "error: expected a function of ys",
+        ),
+    ],
+)
+def test_what_all_of_a_networks_functions_refuse(call, error, change, raised, words):
+    params, xs, targets = batch_of(error if isinstance(error, str) else "squared")
+    arguments = {"params": params, "xs": xs, "targets": targets, **change}
+    with pytest.raises(raised) as info:
+        getattr(network(elman(), error), call)(**arguments)
+    assert words in str(info.value)
+
+
+@pytest.mark.parametrize("call", ["error", "gradients", "cotangents"])
+@pytest.mark.parametrize(
+    "change, raised, words",
+    [
+        ({"b_y": np.zeros(1)}, ValueError, "params.readout.b_y"),
+        ({"b_y": np.zeros(O, "f4")}, TypeError, "params.readout.b_y: expected float64"),
+        ({"w_y": np.zeros((H + 1, O))}, ValueError, "params.readout.w_y"),
+        ({"w_y": np.zeros((H, O), int)}, TypeError, "params.readout.w_y: expected flo"),
+    ],
+)
+def test_a_readout_that_does_not_fit_is_named(call, change, raised, words):
+    params, xs, targets = batch_of("squared")
+    params = params._replace(readout=params.readout._replace(**change))
+    with pytest.raises(raised) as info:
+        getattr(network(elman()), call)(params, xs, targets)
+    assert words in str(info.value)

@@ -23,6 +23,7 @@ from jaxrnn import (
     lru,
     lstm,
     mingru,
+    network,
     online,
     stack,
     step,
@@ -418,3 +419,37 @@ def test_wrong_calls_name_their_argument():
         layer = bidirectional(elman())
         case = draw(layer, steps=T, batch=(B,), inputs=D, units=H)
         online.gradient(online.rtrl(layer), *case.inputs, np.ones((T, B, 2 * H)))
+
+
+METHODS = {
+    "rtrl": online.rtrl,
+    "snap1": online.snap1,
+    "eprop": online.eprop,
+    "rflo": partial(online.rflo, decay=0.5),
+    "uoro": lambda cell: online.uoro(jax.random.key(0), cell),
+    "truncated": lambda cell: online.truncated(cell, 1, 2),
+}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_refuses_cotangents_of_another_width_and_a_network(name):
+    method, (case, _) = METHODS[name](elman()), case_of(elman())
+    for width in (1, 2 * H):
+        with pytest.raises(ValueError, match="cotangents"):
+            online.gradient(method, *case.inputs, np.ones((T, B, width)))
+    online.gradient(method, *case.inputs, np.ones((T, B, H)))
+    with pytest.raises(TypeError, match=r"got a Network: give net\.cell"):
+        METHODS[name](network(elman()))
+
+
+class Matrix(NamedTuple):
+    h: jax.Array
+    m: jax.Array
+
+
+@pytest.mark.parametrize("name", ["rtrl", "uoro"])
+def test_a_state_that_is_no_vector_a_row_is_refused(name):
+    case, _ = case_of(elman())
+    state = Matrix(np.zeros((B, H)), np.zeros((B, H, H)))
+    with pytest.raises(ValueError, match=r"state: expected parts \[\.\.\., H\] of one"):
+        METHODS[name](elman()).init(case.params, state)

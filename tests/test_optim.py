@@ -576,3 +576,101 @@ def test_extra_arguments_reach_the_inner_optimizer():
     params = jnp.zeros(1)
     u, _ = optimizer.update(jnp.ones(1), optimizer.init(params), params, value=3.0)
     assert float(u[0]) == 3.0
+
+
+# What is refused, and what overflows ----------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "gradients",
+    [
+        [np.full(4, 3e38)],  # the norm, 6e38, is no float32
+        [np.full(4, 3e37), np.array([3e38, 0, 0, 0]), np.array([-3e38, 0, 0, 0])],
+    ],
+    ids=["norm", "mean"],
+)
+def test_finite_gradients_that_overflow_are_skipped_and_counted(gradients):
+    optimizer = recurrent(optax.sgd(1.0), accumulate=len(gradients), clip_norm=1.0)
+    gradients = [jnp.asarray(g, jnp.float32) for g in gradients]
+    updates, states = play(optimizer, gradients, jnp.ones(4))
+    assert all(is_zero(u) for u in updates)
+    assert [int(s.skipped) for s in states] == [*[0] * (len(gradients) - 1), 1]
+    # Control: without the skip they reach the parameters.
+    optimizer = recurrent(
+        optax.sgd(1.0), accumulate=len(gradients), clip_norm=1.0, skip_nonfinite=False
+    )
+    assert not is_finite(play(optimizer, gradients, jnp.ones(4))[0])
+
+
+def test_a_traced_negative_weight_is_skipped_and_a_known_one_refused():
+    optimizer = accumulate(optax.sgd(1.0), 1)
+    params = jnp.ones(2)
+    state = optimizer.init(params)
+    u, after = compiled(optimizer)(jnp.ones(2), state, params, -1.0)
+    assert is_zero(u) and int(after.skipped) == 1 and float(after.weight) == 0
+    with pytest.raises(ValueError, match="weight: expected a number of 0 or more"):
+        optimizer.update(jnp.ones(2), state, params, weight=-1.0)
+
+
+def test_flags_of_numpy_and_of_jax_flush():
+    optimizer = accumulate(optax.sgd(1.0), 9)
+    params = jnp.ones(2)
+    for flag in (True, np.True_, np.array(True), jnp.array(True)):
+        u, _ = optimizer.update(jnp.ones(2), optimizer.init(params), params, flush=flag)
+        np.testing.assert_array_equal(u, -np.ones(2))
+
+
+def _update(gradients=None, **options):
+    params = {"a": jnp.ones(2), "b": jnp.ones(3)}
+    optimizer = accumulate(optax.sgd(1.0), 2)
+    return optimizer.update(gradients or params, optimizer.init(params), **options)
+
+
+A, B = jnp.ones(2), jnp.ones(3)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "words"),
+    [
+        (lambda: _update(flush=2), TypeError, "flush: expected True or False, got 2"),
+        (lambda: _update(flush="no"), TypeError, "flush: expected True or False"),
+        (lambda: _update(weight="1"), TypeError, "weight: expected a number, got str"),
+        (lambda: _update(weight=A), ValueError, "weight: expected a scalar, got sha"),
+        (lambda: _update({"a": A}), ValueError, "gradients: expected the tree of"),
+        (lambda: _update({"a": A, "b": A}), ValueError, "gradients['b']: expected sha"),
+        (
+            lambda: _update({"a": A, "b": B.astype(int)}),
+            TypeError,
+            "gradients['b']: expected float32 or what sums in it, got int32",
+        ),
+        (
+            lambda: _update({"a": A.astype(complex), "b": B}),
+            TypeError,
+            "gradients['a']: expected float32 or what sums in it, got complex64",
+        ),
+        (
+            lambda: recurrent(1e-3),
+            TypeError,
+            "optimizer: expected an Optax optimiser such as optax.adam(1e-3), got flo",
+        ),
+        (lambda: accumulate(optax.adam, 2), TypeError, "optimizer: expected an Opta"),
+        (lambda: clip_by_global_norm("1"), TypeError, "threshold: expected a positive"),
+        (
+            lambda: flush(optax.sgd(1.0), optax.sgd(1.0).init(A), A),
+            TypeError,
+            "state: expected that of accumulate",
+        ),
+        *(
+            (
+                lambda flag=flag: recurrent(optax.sgd(1.0), skip_nonfinite=flag),
+                TypeError,
+                "skip_nonfinite: expected True or False",
+            )
+            for flag in (1, "no", None)
+        ),
+    ],
+)
+def test_wrong_calls_are_named(call, error, words):
+    with pytest.raises(error) as raised:
+        call()
+    assert words in str(raised.value)

@@ -94,7 +94,7 @@ def test_training_equals_a_loop_by_hand_lowers_the_error_and_compiles_once():
     optimizer = optax.adam(0.03)
     train_state = start(optimizer)
     params, opt, state = jax.tree.map(
-        jnp.copy, (train_state.params, train_state.optimizer, train_state.state)
+        jnp.copy, (train_state.params, train_state.opt_state, train_state.state)
     )
 
     @jax.jit
@@ -108,7 +108,7 @@ def test_training_equals_a_loop_by_hand_lowers_the_error_and_compiles_once():
     step = train_step(counted, optimizer)
     errors = []
     for i in range(40):
-        train_state, error = step(train_state, batch)
+        train_state, (error, *_) = step(train_state, batch)
         errors.append(float(error))
         if i < 5:
             params, opt, state, expected = by_hand(params, opt, state)
@@ -145,7 +145,7 @@ def test_weights_make_accumulated_steps_equal_the_whole_batch_and_flush_the_rest
     assert float(state.params) == pytest.approx(2.5, rel=1e-6)
     state, _ = step(state, jnp.array([5.0]), flush=True)
     assert float(state.params) == pytest.approx(5.0, rel=1e-6)
-    assert int(state.optimizer.updates) == 2 and int(state.step) == 3
+    assert int(state.opt_state.updates) == 2 and int(state.step) == 3
 
 
 def test_windows_with_a_carried_state_end_where_the_whole_sequence_ends():
@@ -244,7 +244,7 @@ def test_default_spec_splits_labels_on_their_one_axis_and_replicates_scalars():
     optimizer = optax.sgd(1e-3)
     batch = (jnp.arange(48.0).reshape(3, 8, 2) / 48, jnp.arange(8.0), jnp.ones(()))
     step = train_step(loss, optimizer, mesh_of(2))
-    state, error = step(init_train_state(jnp.ones(()), optimizer), batch)
+    state, (error, *_) = step(init_train_state(jnp.ones(()), optimizer), batch)
     ys, labels = np.asarray(batch[0]).sum((0, 2)), np.arange(8)
     assert float(error) == pytest.approx(((ys - labels) ** 2).mean(), rel=1e-6)
     slope = (2 * ys * (ys - labels)).mean()
@@ -262,7 +262,7 @@ def test_batch_spec_splits_where_it_says():
     batch = {"rows": jnp.arange(24.0).reshape(8, 3), "all": jnp.ones(5)}
     spec = {"rows": PartitionSpec("data"), "all": PartitionSpec()}
     step = train_step(loss, optimizer, mesh_of(2), batch_spec=spec)
-    state, error = step(init_train_state(jnp.ones(()), optimizer), batch)
+    state, (error, *_) = step(init_train_state(jnp.ones(()), optimizer), batch)
     assert set(seen) == {((4, 3), (5,))}
     assert float(error) == 11.5  # the mean of 0..23
     assert float(state.params) == 1 - 11.5
@@ -329,3 +329,190 @@ def test_mesh_of_two_axes_is_refused():
     mesh = Mesh(np.array(jax.devices()[:4]).reshape(2, 2), ("data", "model"))
     with pytest.raises(ValueError, match="mesh: expected one axis"):
         train_step(scalar_loss, optax.sgd(1.0), mesh)
+
+
+# What is skipped, and what is reported ---------------------------------------------
+
+
+@pytest.mark.parametrize("devices", [None, 2])
+def test_ten_bad_windows_of_a_thousand_are_as_if_they_had_never_been(devices):
+    # A leaky sum whose state crosses windows: one NaN in it would stay for ever.
+    def loss(params, state, batch):
+        state = 0.5 * state + params * batch.mean(0)
+        return jnp.mean((state - 1) ** 2), Outcome(state)
+
+    optimizer = recurrent(optax.adam(0.01), clip_norm=1.0)
+    mesh = None if devices is None else mesh_of(devices)
+    step = train_step(loss, optimizer, mesh)
+    draws = np.random.default_rng(0).standard_normal((1000, 2, 4)) + 1
+    windows = np.asarray(draws, np.float32)
+    bad = set(range(50, 1000, 100))
+
+    def run(windows, bad):
+        state = init_train_state(jnp.ones(()), optimizer, jnp.zeros(4))
+        reports = []
+        for i, window in enumerate(windows):
+            state, report = step(state, window * np.nan if i in bad else window)
+            reports.append(report)
+        return jax.device_get((state, reports))
+
+    state, reports = run(windows, bad)
+    assert {i for i, r in enumerate(reports) if r.skipped} == bad
+    assert int(state.opt_state.skipped) == 10 and int(state.opt_state.updates) == 990
+    clean, _ = run([w for i, w in enumerate(windows) if i not in bad], ())
+    assert_trees(state.params, clean.params, atol=0)
+    assert_trees(state.state, clean.state, atol=0)
+    assert_trees(state.opt_state.inner, clean.opt_state.inner, atol=0)
+    # Control: where nothing is skipped, the first bad window is the end.
+    loose = recurrent(optax.adam(0.01), clip_norm=1.0, skip_nonfinite=False)
+    step, optimizer = train_step(loss, loose, mesh), loose
+    assert np.isnan(run(windows[:60], bad)[0].state).all()
+
+
+def test_metrics_are_of_this_step():
+    def loss(params, state, batch):
+        return (params * batch).mean(), Outcome(aux={"largest": batch.max()})
+
+    optimizer = recurrent(optax.sgd(0.1), clip_norm=1.0)
+    step = train_step(loss, optimizer)
+    state = init_train_state(jnp.ones(()), optimizer)
+    seen = []
+    for value in (3.0, 0.5, np.nan, 0.25):
+        state, metrics = step(state, jnp.full(2, value))
+        seen.append(metrics)
+    assert [bool(m.clipped) for m in seen] == [True, False, False, False]
+    assert [bool(m.skipped) for m in seen] == [False, False, True, False]
+    # before clipping; a skipped step has no update, and leaves the newest norm
+    assert [float(m.norm) for m in seen] == [3.0, 0.5, 0.5, 0.25]
+    assert float(seen[0].aux["largest"]) == 3.0
+    # an optimiser without a clip: the norm of this step's gradient
+    plain = train_step(loss, optax.sgd(0.1))
+    _, metrics = plain(init_train_state(jnp.ones(()), optax.sgd(0.1)), jnp.full(2, 3.0))
+    assert float(metrics.norm) == 3.0 and not metrics.clipped and not metrics.skipped
+
+
+def test_a_key_is_folded_from_the_seed_and_the_step():
+    def loss(params, state, batch, key):
+        return (params * 0).sum() + jax.random.uniform(key), Outcome()
+
+    optimizer = optax.sgd(1.0)
+
+    def errors(seed, mesh=None):
+        step = train_step(loss, optimizer, mesh, seed=seed)
+        state = init_train_state(jnp.ones(()), optimizer)
+        found = []
+        for _ in range(3):
+            state, metrics = step(state, jnp.ones(2))
+            found.append(float(metrics.error))
+        return found
+
+    key = jax.random.key(7)
+    wanted = [float(jax.random.uniform(jax.random.fold_in(key, i))) for i in range(3)]
+    assert errors(7) == wanted and len(set(wanted)) == 3
+    assert errors(8) != wanted
+    keys = [jax.random.fold_in(jax.random.fold_in(key, 0), d) for d in range(2)]
+    mean = np.mean([float(jax.random.uniform(k)) for k in keys])
+    assert errors(7, mesh_of(2))[0] == pytest.approx(mean, rel=1e-6)
+
+
+@pytest.mark.parametrize("devices", [None, 2, 8])
+def test_a_sum_over_devices_is_the_sum(devices):
+    def loss(params, state, batch):
+        error = ((params - batch) ** 2).sum()
+        return error, Outcome(weight=0.0, aux=batch.sum())
+
+    mesh = None if devices is None else mesh_of(devices)
+    optimizer = optax.sgd(0.5)
+    step = train_step(loss, optimizer, mesh, reduce="sum")
+    labels = jnp.arange(8.0)
+    state, metrics = step(init_train_state(jnp.zeros(()), optimizer), labels)
+    assert float(metrics.error) == 140 and float(metrics.aux) == 28
+    assert float(state.params) == 28  # -½ Σ 2 (0 - d)
+
+
+@pytest.mark.parametrize("devices", [None, 2])
+def test_no_weight_at_all_is_no_error_no_update_and_no_skip(devices):
+    optimizer = recurrent(optax.adam(0.5), clip_norm=1.0)
+    mesh = None if devices is None else mesh_of(devices)
+    step = train_step(kept_loss, optimizer, mesh)
+    state = init_train_state(jnp.ones(()), optimizer)
+    for keep, moves in ((jnp.ones(4), True), (jnp.zeros(4), False)):
+        before = float(state.params)
+        state, metrics = step(state, (jnp.arange(4.0), keep))
+        assert (float(state.params) != before) == moves
+    assert float(metrics.error) == 0 and not metrics.skipped
+    assert int(state.opt_state.updates) == 1 and int(state.opt_state.skipped) == 0
+
+
+def used_twice():
+    optimizer = optax.sgd(1.0)
+    state, step = start(optimizer), train_step(masked_loss(), optimizer)
+    step(state, data())
+    step(state, data())
+
+
+def on_two(loss, batch, state=None, **options):
+    optimizer = optax.sgd(1.0)
+    step = train_step(loss, optimizer, mesh_of(2), **options)
+    step(init_train_state(jnp.ones(()), optimizer, state), batch)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "words"),
+    [
+        (used_twice, ValueError, "train_state: its buffers were donated"),
+        (
+            lambda: on_two(scalar_loss, jnp.ones(3), jnp.ones((3, 2))),
+            ValueError,
+            "batch: expected axis 0 of shape (3,) to divide by the mesh's 2 devices",
+        ),
+        (
+            lambda: on_two(scalar_loss, jnp.ones(4), jnp.ones((3, 2))),
+            ValueError,
+            "state: expected axis 0 of shape (3, 2) to divide",
+        ),
+        (
+            lambda: on_two(lambda p, s, x: (p * x).sum(), jnp.ones(4)),
+            TypeError,
+            "loss: expected (error, Outcome(...))",
+        ),
+        (
+            lambda: on_two(
+                lambda p, s, x: ((p * x).sum(), Outcome(s[:1])),
+                jnp.ones(4),
+                jnp.ones((4, 2)),
+            ),
+            ValueError,
+            "Outcome.state",
+        ),
+        (
+            lambda: on_two(
+                lambda p, s, x: ((p * x).sum(), Outcome(aux={"n": 3})), jnp.ones(4)
+            ),
+            TypeError,
+            "Outcome.aux['n']: expected floating, got int32",
+        ),
+        (
+            lambda: on_two(
+                lambda p, s, x: ((p * x).sum(), Outcome(weight=-1)), jnp.ones(4)
+            ),
+            ValueError,
+            "weight: expected a number of 0 or more, got -1",
+        ),
+        (
+            lambda: train_step(scalar_loss, optax.sgd(1.0), reduce="max"),
+            ValueError,
+            "reduce: expected 'mean' or 'sum'",
+        ),
+        (
+            lambda: train_step(scalar_loss, optax.sgd(1.0), seed=1.5),
+            TypeError,
+            "seed: expected an integer or None",
+        ),
+        (lambda: train_step(scalar_loss, 1e-3), TypeError, "optimizer: expected an O"),
+    ],
+)
+def test_wrong_calls_are_named(call, error, words):
+    with pytest.raises(error) as raised:
+        call()
+    assert words in str(raised.value)

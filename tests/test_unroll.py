@@ -258,22 +258,28 @@ def wrong(error, *words, **arguments):
     [
         wrong(TypeError, "cell: expected a Cell or a Layer", "got str", cell="lstm"),
         wrong(TypeError, "cell: expected", "got the function", cell=lstm),
-        wrong(TypeError, "params: expected jaxrnn.Params", "got tuple", params=(1, 2)),
-        wrong(TypeError, "params: expected", "got NoneType", params=None),
         wrong(
-            ValueError, "params: expected", "(3,)", params=P._replace(w_x=np.ones(3))
+            TypeError, "params: expected jaxrnn.Params", "got a tuple", params=(1, 2)
         ),
-        wrong(ValueError, "params.w_x", "(2, 12)", "(2, 9)", params=of(gru())),
-        wrong(ValueError, "params.w_x", "(2, 12)", "(2, 3)", params=of(elman())),
+        wrong(TypeError, "params: expected", "got None", params=None),
+        wrong(ValueError, "params: expected", "[3]", params=P._replace(w_x=np.ones(3))),
+        wrong(ValueError, "params.w_x", "[2, 12]", "[2, 9]", params=of(gru())),
+        wrong(ValueError, "params.w_x", "[2, 12]", "[2, 3]", params=of(elman())),
         wrong(TypeError, "params.w_s: got float64", "x64", params=draw(lstm()).params),
         wrong(ValueError, "params.w_s", params=P._replace(w_s=P.w_s[:2])),
-        wrong(ValueError, "params.w_x", "(2, 12)", params=P._replace(w_x=P.w_x[:, 1:])),
-        wrong(ValueError, "params.b]", "(12)", "(3,)", params=P._replace(b=P.b[:3])),
+        wrong(ValueError, "params.w_x", "[2, 12]", params=P._replace(w_x=P.w_x[:, 1:])),
+        wrong(
+            ValueError,
+            "params.b: expected",
+            "[12]",
+            "[3]",
+            params=P._replace(b=P.b[:3]),
+        ),
         wrong(
             ValueError,
             "params.b_s",
-            "(12)",
-            "(1, 12)",
+            "[12]",
+            "[1, 12]",
             params=P._replace(b_s=P.b[None]),
         ),
         wrong(TypeError, "params.b", "got list", params=P._replace(b=[0.0] * 12)),
@@ -294,21 +300,20 @@ def wrong(error, *words, **arguments):
         ),
         wrong(TypeError, "xs: expected an array", "got list", xs=[[1.0, 2.0]]),
         wrong(
-            ValueError, "xs: expected an array [T, ..., D]", "(5,)", xs=np.ones(5, "f4")
+            ValueError, "xs: expected an array [T, ..., D]", "[5]", xs=np.ones(5, "f4")
         ),
-        wrong(ValueError, "xs: expected", "(5, 2, 3)", xs=np.ones((5, 2, 3), "f4")),
+        wrong(ValueError, "xs: expected", "[5, 2, 3]", xs=np.ones((5, 2, 3), "f4")),
         wrong(TypeError, "xs: expected float32", "got int32", xs=np.ones((5, 2), "i4")),
-        wrong(TypeError, "xs: expected float32", "got float64", xs=np.ones((5, 2))),
         wrong(
             TypeError,
             "xs: expected float32",
             "got bfloat16",
             xs=np.ones((5, 2), jnp.bfloat16),
         ),
-        wrong(TypeError, "state: expected the structure of LSTMState", state=P.b),
+        wrong(TypeError, "state: expected LSTMState(h, c)", state=P.b),
         wrong(
             TypeError,
-            "state: expected the structure of LSTMState",
+            "state: expected LSTMState(h, c)",
             "State",
             state=State(CASE.state.h),
         ),
@@ -319,8 +324,8 @@ def wrong(error, *words, **arguments):
         wrong(
             ValueError,
             "state.c",
-            "(2, 3)",
-            "(3,)",
+            "[2, 3]",
+            "[3]",
             state=CASE.state._replace(c=CASE.state.c[0]),
         ),
         wrong(
@@ -349,7 +354,7 @@ def test_wrong_calls_are_named(arguments, error, words):
 
 def test_a_state_of_another_cell_is_named_by_its_structure():
     case = draw(elman(), dtype=np.float32)
-    with pytest.raises(TypeError, match="state: expected the structure of State"):
+    with pytest.raises(TypeError, match="state: expected State"):
         unroll(elman(), case.params, case.xs, (case.state.h,))
     unroll(elman(), case.params, case.xs, State(case.state.h))
 
@@ -359,11 +364,10 @@ def test_a_state_of_another_cell_is_named_by_its_structure():
     [
         wrong(TypeError, "cell: expected", cell="lstm"),
         wrong(
-            ValueError, "x: expected shape [..., 2]", "(2, 3)", x=np.ones((2, 3), "f4")
+            ValueError, "x: expected shape [..., 2]", "[2, 3]", x=np.ones((2, 3), "f4")
         ),
-        wrong(ValueError, "x: expected an array [..., D]", "()", x=np.float32(1)),
-        wrong(TypeError, "x: expected float32", "float64", x=np.ones((2, 2))),
-        wrong(TypeError, "state: expected the structure of LSTMState", state=None),
+        wrong(ValueError, "x: expected an array [..., D]", "[]", x=np.float32(1)),
+        wrong(TypeError, "state: expected LSTMState(h, c)", state=None),
         wrong(ValueError, "state.h", x=np.ones((3, 2), "f4")),
     ],
 )

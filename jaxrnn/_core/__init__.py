@@ -4,6 +4,7 @@ From the bottom up:
 
     numerics, activations   rules of arithmetic; Φ and its slope
     checks, by_value        errors at trace time; one object for equal arguments
+    sizes                   what init is asked for: a key, sizes, a dtype, batch axes
     maps                    z = x W_x + b, r = h W_s + b_s, and sums of outer products
     marks                   lengths, resets, zoneout: what differs by step and row
     chunks                  how a run over time is cut up, and scanned

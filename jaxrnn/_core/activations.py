@@ -1,11 +1,13 @@
 """Elementwise activations and their slopes, for cells (Φ) and for readouts (σ)."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array
+
+Name = Literal["tanh", "relu", "sigmoid", "identity"]
 
 
 class Activation(NamedTuple):
@@ -28,7 +30,7 @@ ACTIVATIONS = {
 }
 
 
-def activation_of(activation: str | Callable[[Array], Array]) -> Activation:
+def activation_of(activation: Name | Callable[[Array], Array]) -> Activation:
     """The activation of this name; of a callable, its derivative comes from JAX."""
     if callable(activation):
         # Elementwise, so the tangent along a vector of ones is Φ' itself.

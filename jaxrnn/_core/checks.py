@@ -1,13 +1,16 @@
 """What is wrong with the caller's arguments, said at trace time and by name."""
 
+import math
 from collections.abc import Sequence
 from functools import lru_cache
+from numbers import Real
 from typing import Any
 
-import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
+from jax.core import Tracer
 
 from jaxrnn.cell import Cell, Params
 
@@ -30,9 +33,38 @@ def check_positive(name: str, value: Any, *, optional: bool = False) -> None:
     """Raise unless the value is a positive integer, or None where that is an option."""
     if optional and value is None:
         return
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+    integer = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if not integer or value < 1:
         wanted = "a positive integer or None" if optional else "a positive integer"
         raise ValueError(f"{name}: expected {wanted}, got {value!r}")
+
+
+def check_number(
+    name: str, value: Any, *, low: float = -math.inf, high: float = math.inf
+) -> None:
+    """Raise unless the value is a real number with low < value < high."""
+    if isinstance(value, Array) and not isinstance(value, Tracer) and not value.ndim:
+        value = value.item()
+    wanted = "a number"
+    if low == 0 and high == math.inf:
+        wanted = "a positive number"
+    elif (low, high) != (-math.inf, math.inf):
+        wanted = f"a number between {low} and {high}"
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{name}: expected {wanted}, got {value!r}")
+    if not low < float(value) < high:
+        raise ValueError(f"{name}: expected {wanted}, got {value!r}")
+
+
+def check_side_by_side(state: Any) -> None:
+    """Raise unless a state's parts are [..., H] of one batch, so that they make one
+    vector a row."""
+    shapes = [jnp.shape(part) for part in jax.tree.leaves(state)]
+    if not shapes or any(shape[:-1] != shapes[0][:-1] for shape in shapes):
+        raise ValueError(
+            "state: expected parts [..., H] of one batch, since they are laid side by "
+            f"side as one vector a row; got shapes {shapes}"
+        )
 
 
 def check_cell(value: Any) -> None:
@@ -43,61 +75,114 @@ def check_cell(value: Any) -> None:
         )
 
 
+def as_array(name: str, value: Any, *, allow_lists: bool = False) -> Array:
+    """The value as JAX's array, wherever nothing is lost; or a clear error.
+
+    As JAX does, float64 becomes float32 unless x64 is enabled. What would lose
+    something without a word is refused: a masked array's mask, deleted buffers.
+    """
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(
+            f"{name}: expected a plain array, got a masked one, whose mask would be "
+            "lost; use its .filled(), and weights or mask for what is left out"
+        )
+    if isinstance(value, jax.Array) and not isinstance(value, Tracer):
+        if value.is_deleted():
+            raise ValueError(
+                f"{name}: got an array that has been deleted or donated; train_step "
+                "donates its state, so keep the one that it returns"
+            )
+        return value
+    if isinstance(value, jax.Array):
+        return value
+    plain = isinstance(value, np.ndarray | np.generic)
+    plain = plain or (allow_lists and isinstance(value, list | tuple | int | bool))
+    if not plain:
+        hint = ": give xs.numpy()" if type(value).__module__ == "torch" else ""
+        raise TypeError(f"{name}: expected an array, got {type(value).__name__}{hint}")
+    if not isinstance(value, np.ndarray | np.generic) and any(
+        isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(value)
+    ):
+        return jnp.asarray(value)
+    try:
+        value = np.asarray(value)
+    except ValueError:
+        raise ValueError(f"{name}: expected an array, got a ragged list") from None
+    if value.dtype.kind not in "biufcV":
+        raise TypeError(f"{name}: expected numbers, got {value.dtype}")
+    return jnp.asarray(value.astype(value.dtype.newbyteorder("="), copy=False))
+
+
+def check_shape(name: str, value: Any, shape: tuple[int, ...]) -> None:
+    """Raise unless the array has this shape."""
+    if tuple(value.shape) != tuple(shape):
+        raise ValueError(
+            f"{name}: expected shape {list(shape)}, got {list(value.shape)}"
+        )
+
+
 def check_array(name: str, value: Any, shape: tuple[int, ...], dtype: Any) -> None:
     """Raise unless `value` is an array of this shape and dtype."""
-    if not hasattr(value, "shape") or not hasattr(value, "dtype"):
+    if not isinstance(value, jax.Array | np.ndarray):
         raise TypeError(
             f"{name}: expected an array {list(shape)} of {jnp.dtype(dtype)}, "
             f"got {type(value).__name__}"
         )
-    chex.assert_shape(
-        value,
-        shape,
-        custom_message=name,
-        exception_type=ValueError,
-    )
+    check_shape(name, value, shape)
     if value.dtype != dtype:
         raise TypeError(f"{name}: expected {jnp.dtype(dtype)}, got {value.dtype}")
 
 
-def check_alike(name: str, value: Any, wanted: Any) -> None:
-    """Raise unless `value` has the structure, shapes and dtypes of `wanted`."""
-    structure = jax.tree.structure(wanted)
-    if jax.tree.structure(value) != structure:
-        raise TypeError(
-            f"{name}: expected the structure of {type(wanted).__name__}, "
-            f"{structure}, got {jax.tree.structure(value)}"
-        )
+def read_alike(name: str, value: Any, wanted: Any) -> Any:
+    """`value` as arrays with the structure, shapes and dtypes of `wanted`."""
+    if jax.tree.structure(value) != jax.tree.structure(wanted):
+        raise TypeError(f"{name}: expected {describe(wanted)}, got {describe(value)}")
     leaves = jax.tree_util.tree_leaves_with_path(wanted)
+    found = []
     for (path, leaf), given in zip(leaves, jax.tree.leaves(value), strict=True):
         label = name + jax.tree_util.keystr(path)
+        given = as_array(label, given)
         check_array(label, given, leaf.shape, leaf.dtype)
+        found.append(given)
+    return jax.tree.unflatten(jax.tree.structure(wanted), found)
+
+
+def check_alike(name: str, value: Any, wanted: Any) -> None:
+    """Raise unless `value` has the structure, shapes and dtypes of `wanted`."""
+    read_alike(name, value, wanted)
+
+
+def describe(tree: Any) -> str:
+    """A pytree in a line, such as LSTMState(h, c) or a tuple of 2."""
+    if isinstance(tree, tuple) and hasattr(tree, "_fields"):
+        fields = ", ".join(getattr(tree, "_fields"))  # noqa: B009
+        return f"{type(tree).__name__}({fields})"
+    if isinstance(tree, tuple | list):
+        return f"a {type(tree).__name__} of {len(tree)}"
+    if isinstance(tree, dict):
+        return f"a dict of {sorted(map(str, tree))}"
+    return "None" if tree is None else type(tree).__name__
 
 
 def check_rank(name: str, value: Any, shape: str, rank: int) -> Array:
     """`value` as an array; or an error, unless it has `rank` axes or more."""
-    if not hasattr(value, "shape") or not hasattr(value, "dtype"):
-        raise TypeError(
-            f"{name}: expected an array {shape}, got {type(value).__name__}"
+    value = as_array(name, value)
+    if value.ndim < rank:
+        raise ValueError(
+            f"{name}: expected an array {shape}, got shape {list(value.shape)}"
         )
-    if len(value.shape) < rank:
-        raise ValueError(f"{name}: expected an array {shape}, got shape {value.shape}")
-    kept = jax.dtypes.canonicalize_dtype(value.dtype)
-    if kept != value.dtype and jnp.issubdtype(kept, jnp.floating):
-        raise TypeError(
-            f"{name}: expected {kept}, got {value.dtype}, which JAX narrows unless "
-            "jax_enable_x64 is set"
-        )
-    return jnp.asarray(value)
+    return value
 
 
 def check_features(name: str, params: Params, x: Array) -> None:
     """Raise unless x [..., D] has the cell's D features and its parameters' dtype."""
     dtype, features = params.w_x.dtype, params.w_x.shape[0]
     if x.shape[-1] != features:
+        token = jnp.issubdtype(x.dtype, jnp.integer)
+        hint = "; integers are one-hot encoded or embedded first" if token else ""
         raise ValueError(
             f"{name}: expected shape [..., {features}] "
-            f"(params.w_x has {features} rows), got {x.shape}"
+            f"(params.w_x has {features} rows), got {list(x.shape)}{hint}"
         )
     if x.dtype != dtype:
         raise TypeError(f"{name}: expected {dtype} as the parameters, got {x.dtype}")
@@ -106,12 +191,16 @@ def check_features(name: str, params: Params, x: Array) -> None:
 def check_params(cell: Cell, params: Any) -> None:
     """Raise unless the parameters are this cell's, as its `init` would shape them."""
     if not isinstance(params, Params):
-        raise TypeError(f"params: expected jaxrnn.Params, got {type(params).__name__}")
+        raise TypeError(f"params: expected jaxrnn.Params, got {describe(params)}")
+    for name in ("w_x", "w_s", "b", "b_s"):
+        value = getattr(params, name)
+        if value is not None or name in ("w_x", "w_s"):
+            _check_leaf(f"params.{name}", value)
     w_x, w_s = params.w_x, params.w_s
     if w_x.ndim != 2 or w_s.ndim != 2:
         raise ValueError(
             "params: expected matrices w_x [D, G·H] and w_s [H, G·H], "
-            f"got shapes {w_x.shape} and {w_s.shape}"
+            f"got shapes {list(w_x.shape)} and {list(w_s.shape)}"
         )
     if not jnp.issubdtype(w_s.dtype, jnp.floating):
         raise TypeError(f"params.w_s: expected a floating dtype, got {w_s.dtype}")
@@ -123,18 +212,43 @@ def check_params(cell: Cell, params: Any) -> None:
     units, rest = divmod(w_x.shape[1], cell.gates)
     units = w_s.shape[0] if rest else units
     wanted = _shapes(cell, w_x.shape[0], units)
-    check_array("params.w_x", w_x, wanted.w_x.shape, w_s.dtype)
-    check_array("params.w_s", w_s, wanted.w_s.shape, w_s.dtype)
+    for name, matrix in (("w_x", w_x), ("w_s", w_s)):
+        like = getattr(wanted, name)
+        if matrix.shape != like.shape:
+            raise ValueError(
+                f"params.{name}: expected shape {list(like.shape)} for {cell.gates} "
+                f"gates of {units} units, got {list(matrix.shape)}; is it another "
+                "cell's?"
+            )
+        check_array(f"params.{name}", matrix, like.shape, w_s.dtype)
     for name, matrix in (("b", w_x), ("b_s", w_s)):
         bias = getattr(params, name)
         if bias is not None:
             check_array(f"params.{name}", bias, matrix.shape[1:], w_s.dtype)
-    without = _shapes(cell, w_x.shape[0], units, bias=False).own
-    same = jax.tree.structure(params.own) == jax.tree.structure(without)
-    own = jax.tree.map(
-        lambda a: jax.ShapeDtypeStruct(a.shape, w_s.dtype),
-        without if same else wanted.own,
-    )
+    _check_own(cell, params, wanted.own, units)
+
+
+def _check_leaf(name: str, value: Any) -> None:
+    """Raise unless a parameter is a plain array; without a copy of it."""
+    if not isinstance(value, np.ndarray) or isinstance(value, np.ma.MaskedArray):
+        as_array(name, value)
+    elif value.dtype.kind in "OSU" or not value.dtype.isnative:
+        raise TypeError(f"{name}: expected numbers of native order, got {value.dtype}")
+
+
+def _check_own(cell: Cell, params: Params, wanted: Any, units: int) -> None:
+    without = _shapes(cell, params.w_x.shape[0], units, bias=False).own
+    found = jax.tree.structure(params.own)
+    if found == jax.tree.structure(without):
+        wanted = without
+    elif found != jax.tree.structure(wanted):
+        raise TypeError(
+            f"params.own: expected {describe(wanted)}, as the cell's init makes it, "
+            f"got {describe(params.own)}; with own parameters of your own, replace the "
+            "cell's init as well"
+        )
+    dtype = params.w_s.dtype
+    own = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, dtype), wanted)
     check_alike("params.own", params.own, own)
 
 

@@ -8,8 +8,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.sharding import AxisType
 
-from jaxrnn._core.checks import check_alike, check_params, check_rank
+from jaxrnn._core.checks import check_params, check_rank, read_alike
+from jaxrnn._core.compiler import warn_of_compiler
 from jaxrnn._core.marks import Marks, make_marks
 from jaxrnn.cell import Cell
 from jaxrnn.layer import Carrier, CellNoise, Layer
@@ -24,6 +26,8 @@ def as_layer(layer: Any, name: str = "cell") -> Layer:
     got = type(layer).__name__
     if isfunction(layer):
         got = f"the function {layer.__name__}: call it, {layer.__name__}()"
+    elif isinstance(layer, tuple) and {"cell", "cotangents"} <= set(dir(layer)):
+        got = "a Network: give net.cell and params.cell"
     raise TypeError(
         f"{name}: expected a Cell or a Layer, such as lstm() or stack(lstm(), lstm()), "
         f"got {got}"
@@ -32,6 +36,9 @@ def as_layer(layer: Any, name: str = "cell") -> Layer:
 
 @cache
 def _of_cell(cell: Cell) -> Layer:
+    def init(key, input_size, hidden_size, **options):
+        return cell.init(key, input_size, hidden_size, **options)
+
     def initial_state(params, batch_shape=()):
         check_params(cell, params)
         return cell.initial_state(params, batch_shape)
@@ -45,7 +52,7 @@ def _of_cell(cell: Cell) -> Layer:
     def run(apply, carrier, xs):
         return apply(cell, carrier, xs)
 
-    return Layer(cell.init, initial_state, output_size, noise, run)
+    return Layer(init, initial_state, output_size, noise, run)
 
 
 def check_forward(layer: Layer) -> None:
@@ -65,6 +72,16 @@ def check_parts(name: str, value: Any, wanted: type, parts: int) -> None:
         raise TypeError(f"{name}: expected a {wanted.__name__} of {parts}, got {got}")
 
 
+class _Unsaid:
+    """What `noise` is where the caller says nothing of it."""
+
+    def __repr__(self) -> str:
+        return "not said"
+
+
+UNSAID = _Unsaid()
+
+
 def enter(
     layer: Layer,
     params: Any,
@@ -72,33 +89,75 @@ def enter(
     state: Any = None,
     *,
     lengths: Any = None,
+    mask: Any = None,
     resets: Any = None,
     reset_to: Any = None,
-    noise: Any = None,
+    noise: Any = UNSAID,
 ) -> tuple[Carrier, Marks, Array]:
     """A run's arguments as its carrier, its marks and its inputs; or a clear error.
 
     The cells' features are checked where their inputs are known, in `route`.
     """
+    warn_of_compiler()
     xs = check_rank("xs", xs, "[T, ..., D]", 2)
+    _check_mesh(xs)
     start = layer.initial_state(params, xs.shape[1:-1])
-    state = start if state is None else _like("state", state, start)
+    state = start if state is None else _read_state("state", state, start, xs)
+    restart = None
     if reset_to is not None:
-        reset_to = _like("reset_to", reset_to, start)
-    if noise is not None:
-        _check_noise(layer, params, xs, noise)
-    return Carrier(params, state, reset_to, noise), make_marks(xs, lengths, resets), xs
+        restart = _read_state("reset_to", reset_to, start, xs)
+    elif resets is not None:
+        restart = start
+    marks = make_marks(xs, lengths, resets, mask)
+    noise = _read_noise(layer, params, xs, noise)
+    return Carrier(params, state, restart, noise), marks, xs
 
 
-def _like(name: str, value: Any, wanted: Any) -> Any:
-    check_alike(name, value, wanted)
-    return jax.tree.map(jnp.asarray, value)
+def _read_state(name: str, state: Any, start: Any, xs: Array) -> Any:
+    try:
+        return read_alike(name, state, start)
+    except ValueError as error:
+        batch = list(xs.shape[1:-1])
+        raise ValueError(
+            f"{error}, since xs is [T, ..., D] = {list(xs.shape)} with a batch of "
+            f"{batch}; batch first? time comes first here"
+        ) from None
+    except TypeError as error:
+        raise TypeError(
+            f"{error}; a state is what initial_state(params, batch_shape) gives, its "
+            "parts replaced"
+        ) from None
 
 
-def _check_noise(layer: Layer, params: Any, xs: Array, noise: Any) -> None:
-    """Raise unless the noise is what this layer would draw for inputs like xs."""
-    wanted = jax.eval_shape(lambda: layer.noise(jax.random.key(0), params, xs))
-    if wanted is not None:
-        check_alike("noise", noise, wanted)
-    elif not isinstance(noise, CellNoise):
-        raise TypeError(f"noise: expected CellNoise or None, got {noise!r:.60}")
+def _check_mesh(xs: Array) -> None:
+    """Raise where an explicit mesh axis is on xs: a scan over it is refused by JAX."""
+    mesh = jax.typeof(xs).sharding.mesh
+    if any(kind == AxisType.Explicit for kind in mesh.axis_types):
+        raise ValueError(
+            "xs: expected no explicit mesh axes, got a mesh with "
+            f"{dict(zip(mesh.axis_names, mesh.axis_types, strict=True))}; make it with "
+            "jax.make_mesh(..., axis_types=(jax.sharding.AxisType.Auto,) * axes)"
+        )
+
+
+def _read_noise(layer: Layer, params: Any, xs: Array, noise: Any) -> Any:
+    """The noise of a run: drawn from a key, or checked to be what the layer draws."""
+    if noise is None:
+        return None
+    drawn = jax.eval_shape(lambda: layer.noise(jax.random.key(0), params, xs))
+    if noise is UNSAID:
+        if jax.tree.leaves(drawn):
+            raise ValueError(
+                "noise: this layer has noise: give a key or what draw_noise gives to "
+                "train, or noise=None to evaluate; got nothing"
+            )
+        return None
+    if isinstance(noise, Array) and jnp.issubdtype(noise.dtype, jax.dtypes.prng_key):
+        return layer.noise(noise, params, xs)
+    if drawn is not None:
+        return read_alike("noise", noise, drawn)
+    if not isinstance(noise, CellNoise):
+        raise TypeError(
+            f"noise: expected a key, CellNoise or None, got {type(noise).__name__}"
+        )
+    return noise

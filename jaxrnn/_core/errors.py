@@ -1,12 +1,15 @@
 """Errors of a network: their values, their slopes by hand, and each step's share."""
 
+import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import Array
+from jax.core import Tracer
 
 from jaxrnn._core.marks import Marks, live_only
 
@@ -17,6 +20,8 @@ class Error(NamedTuple):
     value: Callable[[Array, Array], Array]  # ys [..., O], targets -> [...]
     slope: Callable[[Array, Array], Array]  # ∂/∂ys of it, [..., O]
     integer_targets: bool = False
+    any_targets: bool = False
+    high: Callable[[int], int] | None = None  # of O outputs: targets are in 0..high
 
 
 def _one_hot(labels: Array, ys: Array) -> Array:
@@ -34,40 +39,140 @@ ERRORS = {
         optax.losses.softmax_cross_entropy_with_integer_labels,
         lambda ys, d: jax.nn.softmax(ys) - _one_hot(d, ys),
         integer_targets=True,
+        high=lambda outputs: outputs - 1,
     ),
     # E = -Σ_o d log σ(y) + (1-d) log(1-σ(y))               ∂E/∂y = σ(y) - d
     "sigmoid_cross_entropy": Error(
         lambda ys, d: optax.losses.sigmoid_binary_cross_entropy(ys, d).sum(-1),
         lambda ys, d: jax.nn.sigmoid(ys) - d,
+        high=lambda outputs: 1,
     ),
 }
 
 
-def read_targets(error: Error, ys: Array, targets: Array, marks: Marks) -> Array:
-    """The targets, zero past each row's length, whatever stood there; or an error."""
-    shape = ys.shape[:-1] if error.integer_targets else ys.shape
+def by_function(f: Callable[[Array, Array], Array]) -> Error:
+    """The error of one step by the caller's function, its slope JAX's own."""
+
+    def value(ys, d):
+        found = f(ys, d)
+        if jnp.shape(found) != ys.shape[:-1]:
+            raise ValueError(
+                f"error: expected a function of ys {ys.shape} and targets that gives "
+                f"one number a step, shape {ys.shape[:-1]}, got {jnp.shape(found)}"
+            )
+        return found
+
+    def slope(ys, d):
+        found, pull = jax.vjp(lambda ys: value(ys, d), ys)
+        return pull(jnp.ones_like(found))[0]
+
+    return Error(value, slope, any_targets=True)
+
+
+def read_targets(
+    error: Error, ys: Any, targets: Any, weights: Any, marks: Marks
+) -> tuple[Array, Array]:
+    """The targets, zero past each row's length, and each step's share of E, [T, ...].
+
+    ys: an array, or its shape and dtype. A share is w / Σw, and zero where all weights
+    are; NaN where a label that counts is outside its range.
+
+    Raises:  TypeError or ValueError for targets or weights of another kind, shape or
+             dtype; ValueError for labels, or targets of the sigmoid, that are known,
+             count and are out of range.
+    """
+    steps = ys.shape[:-1]
+    given = _targets(error, ys, targets)
+    shares = shares_of(ys, weights, marks)
+    _check_range(error, ys.shape[-1], given, weights, marks)
+    if error.integer_targets:
+        labels = jnp.asarray(given)
+        wide = jnp.int64 if labels.dtype.itemsize == 8 else jnp.int32
+        labels = labels.astype(wide)
+        wrong = (labels < 0) | (labels >= ys.shape[-1])
+        shares = jnp.where(wrong & (shares != 0), jnp.nan, shares)
+        given = jnp.where(wrong, 0, labels)
+    live = marks.live
+    if live is None:
+        return jnp.asarray(given), shares
+
+    def inside(a):
+        taken = live.reshape(steps + (1,) * (a.ndim - len(steps)))
+        return jnp.where(taken, a, jnp.zeros_like(a))
+
+    return inside(jnp.asarray(given)), shares
+
+
+def _targets(error: Error, ys: Any, targets: Any) -> Any:
+    """The targets, unless they are wrong whatever their values."""
+    steps = ys.shape[:-1]
+    shape = steps if error.integer_targets else ys.shape
+    _check_plain("targets", targets)
+    if error.any_targets and targets.shape[: len(steps)] != steps:
+        raise ValueError(f"targets: expected shape {steps} + ..., got {targets.shape}")
+    if error.any_targets:
+        return targets
     if targets.shape != shape:
         raise ValueError(f"targets: expected shape {shape}, got {targets.shape}")
     if error.integer_targets and not jnp.issubdtype(targets.dtype, jnp.integer):
         raise TypeError(f"targets: expected integer labels, got {targets.dtype}")
     if not error.integer_targets and targets.dtype != ys.dtype:
         raise TypeError(f"targets: expected {ys.dtype}, got {targets.dtype}")
-    if error.integer_targets:
-        return live_only(marks, targets[..., None])[..., 0]
-    return live_only(marks, targets)
+    return targets
 
 
-def shares_of(ys: Array, weights: Array | None, marks: Marks) -> Array:
+def _check_plain(name: str, value: Any) -> None:
+    """Raise unless it is an array that JAX reads as it stands."""
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(
+            f"{name}: expected an array, got a masked one, whose mask would be lost; "
+            "give weights that are 0 there"
+        )
+    if not hasattr(value, "shape") or not hasattr(value, "dtype"):
+        raise TypeError(f"{name}: expected an array, got {type(value).__name__}")
+    if not getattr(value.dtype, "isnative", True):
+        raise TypeError(
+            f"{name}: expected the machine's byte order, got {value.dtype.str}; "
+            "convert it by .astype(...)"
+        )
+
+
+def _check_range(
+    error: Error, size: int, targets: Any, weights: Any, marks: Marks
+) -> None:
+    """Raise for targets that are known, count, and are out of range."""
+    known = not any(isinstance(a, Tracer) for a in (targets, weights, marks.live))
+    if error.high is None or not known or not targets.size:
+        return
+    values = np.asarray(targets)
+    counts = np.ones(values.shape, bool)
+    for mask in (weights, marks.live):
+        if mask is not None:
+            mask = np.asarray(mask) != 0
+            counts &= mask.reshape(mask.shape + (1,) * (values.ndim - mask.ndim))
+    high = error.high(size)
+    if (counts & ((values < 0) | (values > high))).any():
+        least, most = values[counts].min(), values[counts].max()
+        raise ValueError(
+            f"targets: expected values in 0..{high} wherever a step counts (its weight "
+            f"is not 0), got {least}..{most}"
+        )
+
+
+def shares_of(ys: Any, weights: Any, marks: Marks) -> Array:
     """Each step's share of E, [T, ...]: w / Σw, and zero where all weights are."""
     shape = ys.shape[:-1]
     if weights is None and marks.live is None:
-        return jnp.full(shape, 1 / max(1, ys[..., 0].size), ys.dtype)
+        return jnp.full(shape, 1 / max(1, math.prod(shape)), ys.dtype)
     if weights is None:
         weights = jnp.ones(shape, ys.dtype)
+    _check_plain("weights", weights)
     if weights.shape != shape:
         raise ValueError(f"weights: expected shape {shape}, got {weights.shape}")
+    if jnp.issubdtype(weights.dtype, jnp.integer) or weights.dtype == bool:
+        weights = jnp.asarray(weights).astype(ys.dtype)  # such as a mask
     if weights.dtype != ys.dtype:
         raise TypeError(f"weights: expected {ys.dtype}, got {weights.dtype}")
-    inside = live_only(marks, weights[..., None])[..., 0]
+    inside = live_only(marks, jnp.asarray(weights)[..., None])[..., 0]
     total = inside.sum()
     return inside / jnp.where(total == 0, 1, total)

@@ -1,6 +1,8 @@
 """One step of a layer, and its state as a vector."""
 
+import math
 from functools import partial
+from itertools import accumulate
 from typing import Any
 
 import jax
@@ -41,7 +43,7 @@ def one_step(
 
     Args:
         marks: of this step, arrays [...].
-        restart: what a reset puts in place; None: the state itself.
+        restart: what a reset puts in place; None without resets.
         gradient: "manual", by hand as in `bptt`, for reverse mode; or "autodiff", JAX's
             own, for both modes.
     Raises:  ValueError for a layer that runs backward in time: it has no single step.
@@ -56,20 +58,30 @@ def one_step(
 
 
 def pack(state: Any) -> Array:
-    """A state's parts side by side: [..., H] each -> [..., N]."""
-    return jnp.concatenate(jax.tree.leaves(state), axis=-1)
+    """A state's parts side by side: [..., H] each, or of more axes -> [..., N]."""
+    leaves = jax.tree.leaves(state)
+    batch = leaves[0].shape[:-1]
+    flat = [a.reshape(*batch, math.prod(a.shape[len(batch) :])) for a in leaves]
+    return jnp.concatenate(flat, axis=-1)
 
 
 def unpack(vector: Array, like: Any) -> Any:
     """`pack`, undone: a state with the parts of `like`, whatever its leading axes."""
     leaves, tree = jax.tree.flatten(like)
-    ends = [sum(a.shape[-1] for a in leaves[: i + 1]) for i in range(len(leaves) - 1)]
-    return jax.tree.unflatten(tree, jnp.split(vector, ends, axis=-1))
+    axes = leaves[0].ndim - 1
+    own = [a.shape[axes:] for a in leaves]
+    ends = list(accumulate(map(math.prod, own)))[:-1]
+    parts = jnp.split(vector, ends, axis=-1)
+    batch = vector.shape[:-1]
+    shaped = (a.reshape(*batch, *o) for a, o in zip(parts, own, strict=True))
+    return jax.tree.unflatten(tree, shaped)
 
 
 def size_of(state: Any) -> int:
-    """N, the features of all parts."""
-    return sum(part.shape[-1] for part in jax.tree.leaves(state))
+    """N, the numbers of all parts in one row."""
+    leaves = jax.tree.leaves(state)
+    axes = leaves[0].ndim - 1
+    return sum(math.prod(part.shape[axes:]) for part in leaves)
 
 
 def push(

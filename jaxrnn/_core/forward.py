@@ -25,7 +25,7 @@ def advance(
     before = where_reset(marks, carrier.restart, state)
     r = recurrent_map(params, operand(mask, before[0]))
     after, kept = cell.gate(params.own, z, r, before)
-    return where_live(marks, mix(marks, after, before), state), kept
+    return where_live(marks, mix(marks, after, before), before), kept
 
 
 def advance_all(

@@ -1,11 +1,12 @@
-"""Which steps of which rows count: lengths, resets and the direction of time.
+"""Which steps of which rows count: lengths, masks, resets and the direction of time.
 
 The edge contract: a row's state is held past its length, so that the last state is the
 one at the length and no history is kept to pick it from; what is past the length is
-zeroed before the loop and after it, so that it reaches no output and no gradient. A
-reset puts the initial state in place of the one before, and no gradient crosses.
-Reversed, the padding comes first and the initial state is held through it: each row is
-reversed inside its own length.
+zeroed before the loop and after it, so that it reaches no output and no gradient. At a
+masked step inside the length the state is held as well, and put out again. A reset puts
+the initial state in place of the one before, and no gradient crosses. Reversed, the
+padding comes first and the initial state is held through it: each row is reversed
+inside its own length.
 """
 
 from typing import Any, NamedTuple
@@ -16,61 +17,81 @@ import numpy as np
 from jax import Array
 from jax.core import Tracer
 
-from jaxrnn._core.checks import check_array
+from jaxrnn._core.checks import as_array, check_shape
 
 
 class Marks(NamedTuple):
     """What differs by step and row, arrays [T, ...]; None where nothing does."""
 
-    live: Array | None = None  # booleans: the step is inside its row's length
-    reset: Array | None = None  # booleans: and starts from the initial state
+    live: Array | None = None  # booleans: the step is taken; else the state is held
+    reset: Array | None = None  # booleans: the step starts from the initial state
     hold: Any = None  # parts [T, ..., H] in 0..1: how much of the state before is kept
+    inside: Array | None = None  # booleans: the step is inside its row's length
 
 
-def make_marks(xs: Array, lengths: Any, resets: Any) -> Marks:
+def make_marks(xs: Array, lengths: Any, resets: Any, mask: Any = None) -> Marks:
     """Checked, and a reset past the length left out.
 
     Raises:  ValueError or TypeError, at trace time, for a wrong shape or dtype, or for
              a concrete length outside 0..T; a traced one is clamped to it.
     """
     length, batch = xs.shape[0], xs.shape[1:-1]
-    live = reset = None
+    inside = reset = None
     if lengths is not None:
-        given = lengths
-        lengths = _as_array("lengths", lengths, jnp.integer, "integers", batch)
-        if not any(isinstance(n, Tracer) for n in jax.tree.leaves(given)):
-            _check_range(np.asarray(given), length)  # by NumPy: known inside jit, too
-        steps = jnp.arange(length).reshape(-1, *[1] * len(batch))
-        live = steps < lengths[None].astype(steps.dtype)
+        inside = _inside("lengths", lengths, length, batch)
     if resets is not None:
-        reset = _as_array("resets", resets, jnp.bool_, "booleans", (length, *batch))
-        reset = reset if live is None else reset & live
-    return Marks(live, reset)
+        reset = as_booleans("resets", resets, (length, *batch))
+        reset = reset if inside is None else reset & inside
+    live = inside
+    if mask is not None:
+        mask = as_booleans("mask", mask, (length, *batch))
+        live = mask if inside is None else mask & inside
+    return Marks(live, reset, None, inside)
 
 
-def _check_range(lengths: np.ndarray, length: int) -> None:
-    if ((lengths < 0) | (lengths > length)).any():
-        raise ValueError(
-            f"lengths: expected values in 0..{length} (xs has {length} steps), "
-            f"got {lengths.min()}..{lengths.max()}"
-        )
+def _inside(name: str, lengths: Any, length: int, batch: tuple[int, ...]) -> Array:
+    given = lengths
+    lengths = as_array(name, lengths, allow_lists=True)
+    if not jnp.issubdtype(lengths.dtype, jnp.integer):
+        raise TypeError(f"{name}: expected integers {list(batch)}, got {lengths.dtype}")
+    check_shape(name, lengths, batch)
+    if not any(isinstance(n, Tracer) for n in jax.tree.leaves(given)):
+        known = np.asarray(given)  # by NumPy: known inside jit, too
+        if ((known < 0) | (known > length)).any():
+            raise ValueError(
+                f"{name}: expected values in 0..{length} (xs has {length} steps), "
+                f"got {known.min()}..{known.max()}"
+            )
+    steps = jnp.arange(length).reshape(-1, *[1] * len(batch))
+    return steps < lengths[None].astype(steps.dtype)
 
 
-def _as_array(name: str, value: Any, kind: Any, words: str, shape: tuple) -> Array:
-    value = jnp.asarray(value)
-    if not jnp.issubdtype(value.dtype, kind):
-        raise TypeError(f"{name}: expected {words} {list(shape)}, got {value.dtype}")
-    check_array(name, value, shape, value.dtype)
-    return value
+def as_booleans(name: str, value: Any, shape: tuple[int, ...]) -> Array:
+    """The value as booleans; integers and floats of 0 and 1, as dones are, are cast."""
+    given = value
+    value = as_array(name, value, allow_lists=True)
+    check_shape(name, value, shape)
+    if value.dtype == jnp.bool_:
+        return value
+    if jnp.issubdtype(value.dtype, jnp.complexfloating):
+        raise TypeError(f"{name}: expected booleans, got {value.dtype}")
+    if not any(isinstance(n, Tracer) for n in jax.tree.leaves(given)):
+        known = np.asarray(given)
+        if not np.isin(known, (0, 1)).all():
+            raise ValueError(
+                f"{name}: expected booleans, or numbers that are 0 or 1, got "
+                f"{known.dtype} in {known.min()}..{known.max()}"
+            )
+    return value != 0
 
 
 def where_live(marks: Marks, value: Any, otherwise: Any) -> Any:
-    """`value` in the rows that are inside their length; parts [..., N]."""
+    """`value` in the rows that take the step; parts [..., N] of any rank."""
     return value if marks.live is None else _select(marks.live, value, otherwise)
 
 
 def where_reset(marks: Marks, value: Any, otherwise: Any) -> Any:
-    """`value` in the rows that start again; parts [..., N]."""
+    """`value` in the rows that start again; parts [..., N] of any rank."""
     return otherwise if marks.reset is None else _select(marks.reset, value, otherwise)
 
 
@@ -90,12 +111,21 @@ def shares(marks: Marks, adjoint: Any) -> tuple[Any, Any]:
 
 
 def _select(mask: Array, value: Any, otherwise: Any) -> Any:
-    return jax.tree.map(lambda a, b: jnp.where(mask[..., None], a, b), value, otherwise)
+    def select(a, b):  # over all of a part's own axes
+        rows = mask.reshape(mask.shape + (1,) * (a.ndim - mask.ndim))
+        return jnp.where(rows, a, b)
+
+    return jax.tree.map(select, value, otherwise)
 
 
 def live_only(marks: Marks, values: Any) -> Any:
-    """`values`, and zero past each row's length."""
+    """`values`, and zero where no step is taken."""
     return where_live(marks, values, jax.tree.map(jnp.zeros_like, values))
+
+
+def inside_only(marks: Marks, values: Any) -> Any:
+    """`values`, and zero past each row's length."""
+    return live_only(Marks(live=marks.inside), values)
 
 
 def turn(values: Any) -> Any:
@@ -127,4 +157,4 @@ def opposite(marks: Marks, *, backward: bool) -> Marks:
     steps = reset.shape[0]
     reset = jnp.concatenate([reset[1:], jnp.zeros_like(reset[:1])])[:steps]
     reset = turn(reset) if backward else reset
-    return marks._replace(reset=reset if marks.live is None else reset & marks.live)
+    return marks._replace(reset=reset if marks.inside is None else reset & marks.inside)

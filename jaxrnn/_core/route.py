@@ -6,9 +6,9 @@ from typing import Any
 
 from jax import Array
 
-from jaxrnn._core.checks import check_features
+from jaxrnn._core.checks import check_array, check_features, describe
 from jaxrnn._core.marks import Marks, live_only, opposite, turn
-from jaxrnn.cell import Cell
+from jaxrnn.cell import Cell, Params
 from jaxrnn.layer import Carrier, CellNoise, Layer
 
 Runner = Callable[[Cell, Carrier, Marks, Array], tuple[Any, Any, Any]]
@@ -56,14 +56,34 @@ def _apply(runner, marks, backward, part, carrier, xs, *, reverse=False):
 def _at_a_cell(carrier: Carrier, marks: Marks) -> tuple[Carrier, Marks]:
     """What is left to a runner: W_s masked, and what differs by step in the marks."""
     noise = carrier.noise or CellNoise()
-    params, restart = carrier.params, carrier.restart
+    params = carrier.params
+    _check_noise(noise, params, carrier.state)
     if noise.weights is not None:
         params = params._replace(w_s=params.w_s * noise.weights)
-    if restart is None:
-        restart = carrier.state
-    carrier = carrier._replace(
-        params=params,
-        restart=None if marks.reset is None else restart,
-        noise=CellNoise(mask=noise.mask),
-    )
+    restart = None if marks.reset is None else carrier.restart
+    mask = CellNoise(mask=noise.mask)
+    carrier = carrier._replace(params=params, restart=restart, noise=mask)
     return carrier, marks._replace(hold=noise.hold)
+
+
+def _check_noise(noise: CellNoise, params: Params, state: Any) -> None:
+    """Raise unless each part of a cell's noise has the shape of what it multiplies."""
+    dtype = params.w_s.dtype
+    if noise.weights is not None:
+        check_array("noise.weights", noise.weights, params.w_s.shape, dtype)
+    if noise.mask is not None:
+        check_array("noise.mask", noise.mask, state[0].shape, dtype)
+    if noise.hold is None:
+        return
+    if not isinstance(noise.hold, type(state)):
+        raise TypeError(
+            f"noise.hold: expected {describe(state)} with parts [T, ..., H], got "
+            f"{describe(noise.hold)}"
+        )
+    for name, hold, part in zip(state._fields, noise.hold, state, strict=True):
+        each = hold.shape[1:]
+        if each != part.shape and each != (1,) * part.ndim:
+            raise ValueError(
+                f"noise.hold.{name}: expected shape [T, ...] = [T, "
+                f"{str(list(part.shape))[1:]}, got {list(hold.shape)}"
+            )

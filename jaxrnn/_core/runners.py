@@ -18,7 +18,7 @@ from jax import Array
 from jaxrnn._core.backward import backward
 from jaxrnn._core.chunks import Plan, make_plan
 from jaxrnn._core.forward import forward
-from jaxrnn._core.marks import Marks, live_only
+from jaxrnn._core.marks import Marks, inside_only
 from jaxrnn._core.mesh import vary_alike
 from jaxrnn.cell import Cell
 from jaxrnn.layer import Carrier
@@ -33,8 +33,9 @@ def _scanned(
     xs: Array,
 ) -> tuple[Any, Any, Any]:
     plan = make_plan(plan, carrier.params, xs)
-    out, final = rule(cell, plan, *vary_alike(carrier, marks, xs))
-    out = live_only(marks, out)
+    steps = marks._replace(inside=None)
+    out, final = rule(cell, plan, *vary_alike(carrier, steps, xs))
+    out = inside_only(marks, out)
     return (out[0], out, final) if plan.states else (out, None, final)
 
 

@@ -3,32 +3,35 @@
     a_t = x_t W_x + h_{t-1} W_s + b, and, with peepholes, the gates see the memory:
     i = σ(a_i + p_i ⊙ c_{t-1})     f = σ(a_f + p_f ⊙ c_{t-1})     g = tanh(a_g)
     f = 1 - i                      with the two gates coupled; columns i, g, o
-    c_t = f ⊙ c_{t-1} + i ⊙ g
+    c_t = f ⊙ c_{t-1} + i ⊙ g     clipped to [-κ, κ], with a clip of the memory
     o = σ(a_o + p_o ⊙ c_t)
     m_t = o ⊙ tanh(c_t), or o ⊙ tanh(LN(c_t))
-    h_t = m_t, or m_t W_p          with a projection; h [..., P], W_s [P, 4H]
+    h_t = m_t, or m_t W_p + b_p    with a projection; h [..., P], W_s [P, 4H]
 
 Source: peepholes: Gers, Schraudolph & Schmidhuber (2002), JMLR 3, 115-143; coupled:
 Greff et al. (2017), arXiv 1503.04069, "CIFG"; projection: Sak, Senior & Beaufays
-(2014), arXiv 1402.1128, equations 1-6; LN(c): Ba, Kiros & Hinton (2016), equation 22.
+(2014), arXiv 1402.1128, equations 1-6; LN(c): Ba, Kiros & Hinton (2016), equation 22;
+b_p: LiteRT's LSTM, `projection_bias`; the clip, and that the gate o sees the clipped
+memory: TensorFlow's LSTMCell (tf.compat.v1.nn.rnn_cell), `cell_clip`.
 """
 
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
 
-from jaxrnn._core.numerics import spread
+from jaxrnn._core.numerics import add_bias, spread
 from jaxrnn.cell import Cell, LSTMState
-from jaxrnn.cells._parts import make_init
+from jaxrnn.cells._parts import make_init, own_params, zeros_of
 from jaxrnn.cells.layer_norm import Standard, pull_standard, rescale, standardize
 
 
 class Parts(NamedTuple):
     """What the gate map owns; None for what was not asked for.
 
-    Shapes:  p_i, p_f, p_o [H], the peepholes; w_p [H, P]; gain, shift [H], of LN(c).
+    Shapes:  p_i, p_f, p_o [H], the peepholes; w_p [H, P], b_p [P], the projection;
+             gain, shift [H], of LN(c).
     """
 
     p_i: Array | None = None
@@ -37,6 +40,7 @@ class Parts(NamedTuple):
     w_p: Array | None = None
     gain: Array | None = None
     shift: Array | None = None
+    b_p: Array | None = None
 
 
 class _Kept(NamedTuple):
@@ -49,13 +53,14 @@ class _Kept(NamedTuple):
 
 
 class _Coefficients(NamedTuple):
-    to_i: Array  # ∂c_t/∂a_i
-    to_f: Array | None  # ∂c_t/∂a_f
-    to_g: Array  # ∂c_t/∂a_g
+    to_i: Array  # ∂c_t/∂a_i, as if no clip held c_t
+    to_f: Array | None  # ∂c_t/∂a_f, likewise
+    to_g: Array  # ∂c_t/∂a_g, likewise
     to_o: Array  # ∂m_t/∂a_o
     to_c: Array  # ∂m_t/∂c_t beside o, or ∂m_t/∂LN(c_t)
-    f: Array  # ∂c_t/∂c_{t-1} beside the gates
+    f: Array  # ∂c_t/∂c_{t-1} beside the gates, likewise
     norm: Standard | None
+    inside: Array | None  # the clip's slope: 1 for |c_t| < κ, else 0
 
 
 def _seen(a: Array, peephole: Array | None, c: Array) -> Array:
@@ -72,6 +77,8 @@ def make_cell(
     peepholes: bool,
     coupled: bool,
     projection: int | None,
+    projection_bias: bool,
+    memory_clip: float | None,
     memory_norm: bool,
 ) -> Cell:
     """The cell with these parts; `lstm` checks them."""
@@ -88,6 +95,8 @@ def make_cell(
             draw = jax.nn.initializers.lecun_normal()
             w_p = draw(key, (hidden_size, projection), jnp.float32)
             own = own._replace(w_p=w_p.astype(dtype))
+        if projection_bias:
+            own = own._replace(b_p=jnp.zeros(projection, dtype))
         if memory_norm:
             own = own._replace(gain=jnp.ones_like(zeros), shift=zeros)
         return own
@@ -101,10 +110,8 @@ def make_cell(
         return params._replace(b=jnp.repeat(b, len(params.b) // gates))
 
     def initial_state(params, batch_shape=()):
-        exposed, wide = params.w_s.shape
-        sizes = exposed, wide // gates
-        dtype = params.w_s.dtype
-        return LSTMState(*(jnp.zeros((*batch_shape, n), dtype) for n in sizes))
+        exposed, wide = own_params(params).w_s.shape
+        return LSTMState(*zeros_of(params, batch_shape, (exposed, wide // gates)))
 
     def gate(own, z, r, state_prev):
         c_prev = state_prev.c
@@ -113,17 +120,21 @@ def make_cell(
         f = 1 - i if coupled else jax.nn.sigmoid(_seen(a_f[0], own.p_f, c_prev))
         g = jnp.tanh(a_g)
         c = f * c_prev + i * g
+        if memory_clip is not None:
+            limit = jnp.asarray(memory_clip, c.dtype)
+            c = lax.clamp(-limit, c, limit)
         o = jax.nn.sigmoid(_seen(a_o, own.p_o, c))
         norm = standardize(c) if memory_norm else None
         y = jnp.tanh(c if norm is None else rescale(own.gain, own.shift, norm))
         m = o * y
-        h = m if own.w_p is None else m @ own.w_p
+        h = m if own.w_p is None else add_bias(m @ own.w_p, own.b_p)
         return LSTMState(h, c), _Kept(i, f, g, o, y, norm)
 
     def linearize(own, kept, state_prev, state):
-        del own, state
+        del own
         i, f, g, o, y, norm = kept
-        c_prev = state_prev.c
+        c_prev, c = state_prev.c, state.c
+        clip = memory_clip
         return _Coefficients(
             to_i=(g - c_prev if coupled else g) * i * (1 - i),
             to_f=None if coupled else c_prev * f * (1 - f),
@@ -132,6 +143,7 @@ def make_cell(
             to_c=o * (1 - y * y),
             f=f,
             norm=norm,
+            inside=None if clip is None else (jnp.abs(c) < clip).astype(c.dtype),
         )
 
     def pullback(own, k, adjoint):
@@ -141,6 +153,8 @@ def make_cell(
         if k.norm is not None:
             d_c = pull_standard(own.gain, k.norm, d_c)
         d_c = adjoint.c + d_c + _through(d_o, own.p_o)  # the whole of ∂E/∂c_t
+        if k.inside is not None:  # c_t = clip(c̃_t): ∂E/∂c̃_t = ∂E/∂c_t ⊙ clip'(c̃_t)
+            d_c = d_c * k.inside
         d_i, d_g = d_c * k.to_i, d_c * k.to_g
         d_f = [] if k.to_f is None else [d_c * k.to_f]
         # c_{t-1} acts through f ⊙ c_{t-1} and the peepholes; h_{t-1} through r_t alone

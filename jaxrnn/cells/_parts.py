@@ -1,6 +1,6 @@
 """What the cells share: how their parameters are drawn, and a state of zeros."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -9,7 +9,8 @@ from jax import Array
 from jax.typing import DTypeLike
 
 from jaxrnn._core.checks import check_positive
-from jaxrnn.cell import Params
+from jaxrnn._core.sizes import batch_axes, check_key, float_dtype
+from jaxrnn.cell import Init, Params
 
 
 def init_params(
@@ -22,7 +23,7 @@ def init_params(
     state_size: int | None = None,
     bias: bool = True,
     recurrent_bias: bool = False,
-    dtype: DTypeLike = jnp.float32,
+    dtype: DTypeLike | None = None,
 ) -> Params:
     """Draw W_x by variance scaling and W_s orthogonal, each gate on its own.
 
@@ -35,8 +36,7 @@ def init_params(
     """
     check_positive("input_size", input_size)
     check_positive("hidden_size", hidden_size)
-    if not jnp.issubdtype(dtype, jnp.floating):
-        raise TypeError(f"dtype: expected a floating dtype, got {jnp.dtype(dtype)}")
+    dtype = float_dtype(dtype)
     back = gates if recurrent_gates is None else recurrent_gates
     rows = hidden_size if state_size is None else state_size
     keys = jax.random.split(key, gates + back)
@@ -60,7 +60,7 @@ def make_init(
     own: Callable[[Array, Params], Any] | None = None,
     adjust: Callable[[Params], Params] | None = None,
     **sizes: Any,
-) -> Callable[..., Params]:
+) -> Init:
     """A cell's `init`: both maps by `init_params`, then what is the cell's alone.
 
     Args:
@@ -75,8 +75,9 @@ def make_init(
         hidden_size: int,
         *,
         bias: bool = True,
-        dtype: DTypeLike = jnp.float32,
+        dtype: DTypeLike | None = None,
     ) -> Params:
+        check_key(key)
         k_maps, k_own = (key, key) if own is None else jax.random.split(key)
         params = init_params(
             k_maps, input_size, hidden_size, bias=bias, dtype=dtype, **sizes
@@ -88,10 +89,31 @@ def make_init(
     return init
 
 
-def zero_state(state: type, params: Params, batch_shape: tuple[int, ...] = ()) -> Any:
+def zero_state(
+    state: Any, params: Params, batch_shape: int | Sequence[int] = ()
+) -> Any:
     """A state of type `state`, a NamedTuple; its parts are zeros [*batch_shape, H]."""
-    shape = (*batch_shape, params.w_s.shape[0])
-    return state(*(jnp.zeros(shape, params.w_s.dtype) for _ in state._fields))
+    params = own_params(params)
+    sizes = [len(params.w_s)] * len(state._fields)
+    return state(*zeros_of(params, batch_shape, sizes))
+
+
+def zeros_of(
+    params: Any, batch_shape: int | Sequence[int], sizes: Sequence[int]
+) -> list[Array]:
+    """Zeros [*batch_shape, N] for each size N, in the parameters' dtype."""
+    axes = batch_axes(batch_shape)
+    return [jnp.zeros((*axes, n), params.w_s.dtype) for n in sizes]
+
+
+def own_params(params: Any) -> Params:
+    """The parameters, as `initial_state` is given them first; or an error."""
+    if not isinstance(params, Params):
+        raise TypeError(
+            f"params: expected jaxrnn.Params, got {type(params).__name__}: "
+            "write cell.initial_state(params, (8,))"
+        )
+    return params
 
 
 class Candidate(NamedTuple):

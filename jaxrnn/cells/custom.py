@@ -5,10 +5,40 @@ from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from jaxrnn._core.by_value import by_value
+from jaxrnn._core.checks import check_flag, check_positive
 from jaxrnn.cell import Cell, State
 from jaxrnn.cells._parts import make_init, zero_state
+
+
+def _shape(value: Any) -> str:
+    if not hasattr(value, "shape"):
+        return type(value).__name__
+    return f"{list(value.shape)} {jnp.result_type(value)}"
+
+
+def _parts(value: Any) -> str:
+    """What a gate map takes or gives, such as "State(h [8, 16] float32)"."""
+    if not hasattr(value, "_fields"):
+        return f"an array {_shape(value)}" if hasattr(value, "shape") else _shape(value)
+    parts = zip(value._fields, value, strict=True)
+    inside = ", ".join(f"{name} {_shape(part)}" for name, part in parts)
+    return f"{type(value).__name__}({inside})"
+
+
+def _check_after(after: Any, before: Any) -> None:
+    """Raise unless a gate map gives a state like the one that it was given."""
+
+    def outline(state):
+        return jax.tree.map(lambda a: (jnp.shape(a), jnp.result_type(a)), state)
+
+    if outline(after) != outline(before) or type(after) is not type(before):
+        raise TypeError(
+            f"gate: expected {_parts(before)} like the state before, "
+            f"got {_parts(after)}"
+        )
 
 
 @by_value
@@ -35,10 +65,29 @@ def custom_cell(
         independent: say True of a gate map in which each unit reads its own
             pre-activations, state and parameters alone, as `online.snap1` wants it.
     Returns: the same cell for the same arguments, so that it compiles once.
+    Raises:  TypeError or ValueError for what is no gate map, number or state class; at
+             trace time for a gate map that gives another state than it was given.
     """
+    if not callable(gate):
+        raise TypeError(
+            "gate: expected a function (own, z, r, state_prev) -> state, "
+            f"got {type(gate).__name__}"
+        )
+    check_positive("gates", gates)
+    check_flag("independent", independent)
+    if not (isinstance(state, type) and getattr(state, "_fields", ())):
+        got = getattr(state, "__name__", repr(state))
+        raise TypeError(
+            f"state: expected a NamedTuple class, such as State or LSTMState, got {got}"
+        )
+
+    def checked(own, z, r, state_prev):
+        after = gate(own, z, r, state_prev)
+        _check_after(after, state_prev)
+        return after
 
     def gate_and_inputs(own, z, r, state_prev):
-        return gate(own, z, r, state_prev), (z, r)
+        return checked(own, z, r, state_prev), (z, r)
 
     # A vjp is a pytree whose leaves are its residuals. Mapped over time, it can be
     # sliced by a scan and called on one step; it holds the shapes of one step.
@@ -46,7 +95,7 @@ def custom_cell(
         del state
 
         def one_step(z, r, state_prev):
-            return jax.vjp(lambda *args: gate(own, *args), z, r, state_prev)[1]
+            return jax.vjp(lambda *args: checked(own, *args), z, r, state_prev)[1]
 
         z, r = inputs
         return jax.vmap(one_step)(z, r, state_prev)

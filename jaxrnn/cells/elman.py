@@ -13,7 +13,7 @@ from typing import Literal
 import jax.numpy as jnp
 from jax import Array
 
-from jaxrnn._core.activations import activation_of
+from jaxrnn._core.activations import Name, activation_of
 from jaxrnn._core.by_value import by_value
 from jaxrnn._core.checks import check_choice
 from jaxrnn.cell import Cell, Params, State
@@ -26,7 +26,7 @@ def _identity(params: Params) -> Params:
 
 @by_value
 def elman(
-    activation: str | Callable[[Array], Array] = "tanh",
+    activation: Name | Callable[[Array], Array] = "tanh",
     *,
     recurrent: Literal["orthogonal", "identity"] = "orthogonal",
 ) -> Cell:

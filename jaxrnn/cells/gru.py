@@ -80,8 +80,12 @@ def _pullback(own, coefficients, adjoint):
 
 
 @by_value
-def gru(reset_after: bool = True) -> Cell:
-    """The GRU cell.
+def gru(*, reset_after: bool = True) -> Cell:
+    """The GRU cell; gates in the order r, z, n, with h' = (1-z) ⊙ n + z ⊙ h.
+
+    The columns of w_x [D, 3H], w_s [H, 3H], b and b_s [3H] stand in that order; in all
+    3 (D H + H² + 2H) parameters. With `reset_after=False` b_s is absent: 3 (D H + H² +
+    H).
 
     Args:
         reset_after: whether the reset gate acts on the candidate's product, as cuDNN

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxrnn._core.activations import activation_of
+from jaxrnn._core.activations import Name, activation_of
 from jaxrnn._core.by_value import by_value
 from jaxrnn._core.numerics import spread
 from jaxrnn.cell import Cell, Params, State
@@ -35,7 +35,7 @@ def _draw_u(key: Array, params: Params) -> Recurrent:
 
 
 @by_value
-def indrnn(activation: str | Callable[[Array], Array] = "relu") -> Cell:
+def indrnn(activation: Name | Callable[[Array], Array] = "relu") -> Cell:
     """The IndRNN cell: w_x [D, H], w_s [H, 0], `own.u` [H], drawn from 0..1.
 
     Args:

@@ -76,11 +76,11 @@ def layer_norm(cell: Cell) -> Cell:
     """
     check_cell(cell)
 
-    def init(key, input_size, hidden_size, *, bias=True, dtype=jnp.float32):
+    def init(key, input_size, hidden_size, *, bias=True, dtype=None):
         params = cell.init(key, input_size, hidden_size, bias=bias, dtype=dtype)
         if params.w_s.shape[1] == 0:
             raise ValueError("cell: expected one with a recurrent product to normalise")
-        gain_z, gain_r = (jnp.ones(w.shape[1], dtype) for w in params[:2])
+        gain_z, gain_r = (jnp.ones_like(w[0]) for w in params[:2])
         own = Normed(gain_z, gain_r, params.b, params.b_s, params.own)
         return params._replace(b=None, b_s=None, own=own)
 

@@ -13,7 +13,7 @@ gate: Gers, Schmidhuber & Cummins (2000), Neural Computation 12, equations 2-6.
 """
 
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -82,16 +82,30 @@ def _forget_bias(value: float, params: Params) -> Params:
     return params._replace(b=_wide([0.0, value, 0.0, 0.0], params.b))
 
 
+def _check_clip(value: Any) -> None:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if value is not None and not (number and value > 0):
+        raise ValueError(
+            f"memory_clip: expected a positive number or None, got {value!r}"
+        )
+
+
 @by_value
 def lstm(
-    forget_bias: float = 1.0,
     *,
+    forget_bias: float = 1.0,
     peepholes: bool = False,
     coupled: bool = False,
     projection: int | None = None,
+    projection_bias: bool = False,
+    memory_clip: float | None = None,
     memory_norm: bool = False,
 ) -> Cell:
-    """The LSTM cell.
+    """The LSTM cell; gates in the order i, f, g, o.
+
+    The columns of w_x [D, 4H], w_s [H, 4H] and b [4H] stand in that order; in all
+    4 (D H + H² + H) parameters. Coupled, 3 take the place of 4; peepholes add 3 H, or 2
+    H if coupled; a projection makes it 4 (D H + P H + H) + H P; memory_norm adds 2 H.
 
     Args:
         forget_bias: the forget gate's bias at initialisation (with `bias=True`). At 1
@@ -99,19 +113,32 @@ def lstm(
         peepholes: the gates see the memory; `own.p_i`, `own.p_f`, `own.p_o` [H].
         coupled: the forget gate is 1 - i; three gates, in the order i, g, o.
         projection: h is m W_p, with P features; `own.w_p` [H, P], w_s [P, 4H].
+        projection_bias: h is m W_p + b_p; `own.b_p` [P], zeros at initialisation, and
+            there with `bias=False` as well. Only with a projection.
+        memory_clip: c is clipped to [-memory_clip, memory_clip] after each step, before
+            the output gate sees it; no gradient passes where the clip holds.
         memory_norm: the memory is layer-normalised on its way to h; `own.gain` and
             `own.shift` [H]. Of both maps as well: `layer_norm` of this cell.
-    Raises:  ValueError or TypeError for a projection that is no positive integer or an
-             option that is not True or False.
+    Raises:  ValueError or TypeError for a projection that is no positive integer, a
+             bias without one, a clip that is no positive number, or an option that is
+             not True or False.
     Source:  Gers et al. (2000), equations 2-6; the bias of 1: Jozefowicz, Zaremba &
              Sutskever (2015), ICML, §3.2; the parts: `jaxrnn.cells._lstm_parts`.
     """
-    parts = {"peepholes": peepholes, "coupled": coupled, "memory_norm": memory_norm}
-    for name, part in parts.items():
-        check_flag(name, part)
+    flags = {"peepholes": peepholes, "coupled": coupled}
+    flags |= {"projection_bias": projection_bias, "memory_norm": memory_norm}
+    for name, flag in flags.items():
+        check_flag(name, flag)
     check_positive("projection", projection, optional=True)
-    if any(parts.values()) or projection is not None:
-        return make_cell(forget_bias, peepholes, coupled, projection, memory_norm)
+    if projection_bias and projection is None:
+        raise ValueError(
+            "projection_bias: expected a projection with it, such as projection=8, "
+            "got projection=None"
+        )
+    _check_clip(memory_clip)
+    sizes = {"projection": projection, "memory_clip": memory_clip}
+    if any(flags.values()) or any(size is not None for size in sizes.values()):
+        return make_cell(forget_bias, **flags, **sizes)
     return Cell(
         init=make_init(gates=4, adjust=partial(_forget_bias, forget_bias)),
         initial_state=partial(zero_state, LSTMState),

@@ -9,21 +9,30 @@ import numpy as np
 
 
 def labelled(trees: Mapping[str, Any]) -> dict[str, Any]:
-    """The leaves of the trees by name, such as params['hi']['kernel']."""
+    """The leaves of the trees by name, such as params['hi']['kernel']; None is one."""
     return {
         name + jax.tree_util.keystr(path): leaf
         for name, tree in trees.items()
-        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(
+            tree, is_leaf=lambda leaf: leaf is None
+        )
     }
 
 
-def read(trees: Mapping[str, Any]) -> dict[str, Any]:
+def read(trees: Mapping[str, Any], *, optional: bool = False) -> dict[str, Any]:
     """The leaves of the trees by name, as arrays, all of one floating dtype.
 
-    NumPy arrays and torch tensors are copied, without importing torch. JAX's stay as
-    they are, so that a conversion can be traced and differentiated. None is left out.
+    NumPy arrays and torch tensors, for which torch is not imported, become NumPy's in
+    the machine's byte order. They are not copied, so that shapes can be looked at
+    first. JAX's stay as they are: a conversion can be traced and differentiated.
+
+    Args:
+        optional: whether a leaf may be None, which is then left out.
     """
-    arrays = {name: _array(name, leaf) for name, leaf in labelled(trees).items()}
+    leaves = labelled(trees)
+    if optional:
+        leaves = {name: leaf for name, leaf in leaves.items() if leaf is not None}
+    arrays = {name: _array(name, leaf) for name, leaf in leaves.items()}
     for name, array in arrays.items():
         first = next(iter(arrays))
         if array.dtype != arrays[first].dtype:
@@ -42,10 +51,22 @@ def _array(name: str, value: Any) -> Any:
                 "convert it first by .float()"
             )
         value = value.numpy()
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(
+            f"{name}: expected a NumPy or JAX array, got a masked array, whose mask "
+            "would be lost; fill it first by .filled(0)"
+        )
     check_type(name, value, np.ndarray | jax.Array, "a NumPy or JAX array")
     if not jnp.issubdtype(value.dtype, jnp.floating):
         raise TypeError(f"{name}: expected a floating dtype, got {value.dtype}")
-    return value if isinstance(value, jax.Array) else np.array(value)
+    if isinstance(value, jax.Array):
+        return value
+    return np.asarray(value, value.dtype.newbyteorder("="))
+
+
+def copied(a: Any) -> Any:
+    """An array that shares no memory with the caller's; JAX's never change."""
+    return a if isinstance(a, jax.Array) else np.array(a)
 
 
 def check_type(name: str, value: Any, types: Any, wanted: str) -> None:

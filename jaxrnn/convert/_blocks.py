@@ -32,9 +32,10 @@ def split(a: Any, count: int) -> list[Any]:
 
 
 def regroup(a: Any, here: str, there: str) -> Any:
-    """Blocks of the last axis, one a letter, from the order `here` to `there`."""
-    if here == there:
-        return a
+    """Blocks of the last axis, one a letter, from the order `here` to `there`: a copy.
+
+    No array of the caller's is handed on, which a later change of it would reach.
+    """
     blocks = dict(zip(here, split(a, len(here)), strict=True))
     return concatenate([blocks[gate] for gate in there])
 
@@ -109,7 +110,7 @@ def scatter(params: Params, layout: Any, kind: str) -> Any:
     return jax.tree.map(array_of, layout)
 
 
-def cell_of(kind: str, activation: Any = None, *, reset_after: bool = True) -> Cell:
+def cell_of(kind: str, activation: Any = None) -> Cell:
     """The cell of that kind; `activation` is the Elman cell's alone."""
     if kind == "elman":
         return elman() if activation is None else elman(activation)
@@ -117,9 +118,7 @@ def cell_of(kind: str, activation: Any = None, *, reset_after: bool = True) -> C
         raise ValueError(
             f"activation: expected None or 'tanh' for kind={kind!r}, got {activation!r}"
         )
-    if kind == "lstm":
-        return lstm()
-    return gru(reset_after=reset_after)
+    return lstm() if kind == "lstm" else gru()
 
 
 def own_of(cell: Cell, **parts: Any) -> Any:
@@ -166,7 +165,7 @@ def read_params(
     """
     check_type(name, params, Params, "jaxrnn.Params")
     _check_own(name, params.own, kind, reset_after, projection)
-    arrays = read({name: params})
+    arrays = read({name: params}, optional=True)
     w_n, w_p = (arrays.get(f"{name}.own.{part}") for part in ("w_n", "w_p"))
     gates = GATES[kind]
     recurrent = gates if w_n is None else "rz"

@@ -4,20 +4,28 @@
     reset_after=True: its input side and its recurrent side. No bias: use_bias=False.
 
 Gates: i, f, c, o, which are i, f, g, o here; z, r, h, which are z, r, n here. Keras has
-h' = z ⊙ h + (1-z) ⊙ n: z is in the same sense.
+h' = z ⊙ h + (1-z) ⊙ n: z is in the same sense. With α its `activation` and σ its
+`recurrent_activation`:
+
+    SimpleRNN  h' = α(a)
+    LSTM       i, f, o = σ(a_i, a_f, a_o)     c' = f ⊙ c + i ⊙ α(a_c)     h' = o ⊙ α(c')
+    GRU        z, r = σ(a_z, a_r)             n = α(a_h)
+
+Source: Keras 3, keras/src/layers/rnn and keras/src/activations.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jaxrnn.layers as layers
+from jaxrnn._core.checks import check_flag
 from jaxrnn.cell import Cell, Params
+from jaxrnn.cells import elman
 from jaxrnn.convert._arrays import check_choice, check_shape, check_type, read
 from jaxrnn.convert._blocks import (
     GATES,
     Block,
     both_biases,
-    cell_of,
     concatenate,
     gather,
     has_bias,
@@ -27,25 +35,46 @@ from jaxrnn.convert._blocks import (
     sides,
     with_one_bias,
 )
+from jaxrnn.convert.onnx_gates import onnx_cell
 from jaxrnn.layer import Layer
 
 _ORDER = {"elman": "h", "lstm": "ifgo", "gru": "zrn"}
+# Keras's activations as ONNX's, with their constants
+_ACTIVATIONS: dict[str, tuple[Any, ...]] = {
+    "tanh": ("Tanh",),
+    "sigmoid": ("Sigmoid",),
+    "relu": ("Relu",),
+    "hard_sigmoid": ("HardSigmoid", 1 / 6, 0.5),  # relu6(a + 3) / 6
+    "linear": ("Affine", 1.0, 0.0),
+    "leaky_relu": ("LeakyRelu", 0.2),
+    "elu": ("Elu", 1.0),
+    "softsign": ("Softsign",),
+    "softplus": ("Softplus",),
+}
 
 
 def from_keras(
     weights: Sequence[Any],
     kind: str = "lstm",
     *,
-    activation: str | Callable[[Any], Any] | None = None,
+    activation: str | Callable[[Any], Any] = "tanh",
+    recurrent_activation: str = "sigmoid",
     reset_after: bool = True,
     bidirectional: bool = False,
 ) -> tuple[Cell | Layer, Any]:
     """A cell and its parameters from a Keras layer's weights.
 
+    Keras's Masking, whose mask is [B, T], is `unroll(cell, params, xs, mask=mask.T)`
+    here, with mask [T, B], True where a step counts.
+
     Args:
         weights: arrays in the order of `layer.get_weights()`.
         kind: "lstm", "gru" or "elman" (SimpleRNN).
-        activation: of an "elman", as `elman` takes it; tanh by default.
+        activation: the layer's, by Keras's name: "tanh", "sigmoid", "relu",
+            "hard_sigmoid", "linear" (which is Keras's None), "leaky_relu", "elu",
+            "softsign" or "softplus"; of an "elman", a function as well.
+        recurrent_activation: the same, of the gates of an "lstm" or a "gru". Keras 2's
+            hard sigmoid, clip(0.2 a + 0.5, 0, 1), is another and is not among them.
         reset_after: the Keras GRU's own option.
         bidirectional: the weights are a `keras.layers.Bidirectional`'s, both of whose
             layers are of this kind.
@@ -55,9 +84,11 @@ def from_keras(
     """
     check_choice("kind", kind, list(GATES))
     check_type("weights", weights, list | tuple, "a list of arrays")
+    check_flag("reset_after", reset_after)
+    check_flag("bidirectional", bidirectional)
     if kind != "gru" and not reset_after:
         raise ValueError(f"reset_after: expected True for kind={kind!r}, got False")
-    cell = cell_of(kind, activation, reset_after=reset_after)
+    cell = _cell(kind, activation, recurrent_activation, reset_after)
     few, many = (4, 6) if bidirectional else (2, 3)
     if len(weights) not in (few, many):
         raise ValueError(
@@ -71,6 +102,27 @@ def from_keras(
         return cell, first
     second = _params(dict(arrays[each:]), kind, reset_after)
     return layers.bidirectional(cell), layers.Directions(first, second)
+
+
+def _cell(kind: str, activation: Any, recurrent: Any, reset_after: bool) -> Cell:
+    """The library's own cell where it has one, else one of ONNX's gate maps."""
+    if kind == "elman":
+        if recurrent != "sigmoid":
+            raise ValueError(
+                "recurrent_activation: expected none for kind='elman', "
+                f"got {recurrent!r}"
+            )
+        if callable(activation):
+            return elman(activation)  # pyright: ignore[reportArgumentType]
+    check_choice("activation", activation, list(_ACTIVATIONS))
+    check_choice("recurrent_activation", recurrent, list(_ACTIVATIONS))
+    if kind == "elman" and activation == "linear":
+        return elman("identity")
+    inner, gates = _ACTIVATIONS[activation], _ACTIVATIONS[recurrent]
+    functions = {"elman": (inner,), "lstm": (gates, inner, inner)}
+    functions |= {"gru": (gates, inner)}
+    parts = {} if reset_after else {"reset_after": False}
+    return onnx_cell(kind, functions[kind], None, **parts)
 
 
 def _params(arrays: Mapping[str, Any], kind: str, reset_after: bool) -> Params:

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from jaxrnn.cell import Cell, Params
-from jaxrnn.convert._arrays import check_choice, check_shape, read
+from jaxrnn.convert._arrays import check_choice, check_shape, copied, read
 from jaxrnn.convert._blocks import (
     GATES,
     both_biases,
@@ -65,9 +65,10 @@ def from_onnx(
     Args:
         w, r, b, p: the operator's inputs W, R, B and P, as arrays; they are copied.
         kind: "elman" (the operator RNN), "lstm" or "gru".
-        hidden_size, ...: the operator's attributes, with ONNX's defaults; alpha and
-            beta are consumed in order by the activations that take one, and Affine
-            and ScaledTanh have none by default.
+        hidden_size, ...: the operator's attributes, with ONNX's defaults; activations
+            are named in any case, as ONNX Runtime has it; alpha and beta are consumed
+            in order by the activations that take one, and Affine and ScaledTanh have
+            none by default.
         clip: of every activation's input, that of the LSTM's last one, c_t, included,
             as the operator says; onnxruntime (1.32) leaves that one as it is.
     Returns: a cell for direction="forward", `backward_only` of one for "reverse",
@@ -91,7 +92,7 @@ def from_onnx(
         check_choice(f"{name} (kind={kind!r})", value, allowed)
     if p is not None and kind != "lstm":
         raise ValueError(f"p: expected None for kind={kind!r}, got peepholes")
-    arrays = read({"w": w, "r": r, "b": b, "p": p})
+    arrays = read({"w": w, "r": r, "b": b, "p": p}, optional=True)
     _check_shapes(arrays, kind, hidden_size, direction)
 
     parts = {"peepholes": True} if p is not None else {}
@@ -138,7 +139,8 @@ def _params(
         return part_candidate(params)
     own = {}
     if "peepholes" in parts:
-        own = dict(zip(("p_i", "p_o", "p_f"), split(arrays["p"], 3), strict=True))
+        peepholes = split(copied(arrays["p"]), 3)
+        own = dict(zip(("p_i", "p_o", "p_f"), peepholes, strict=True))
     if "coupled" in parts:
         own["p_f"] = None
     return params._replace(own=own_of(cell, **own)) if own else params

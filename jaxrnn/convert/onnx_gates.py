@@ -1,4 +1,4 @@
-"""The gate maps of ONNX's RNN, LSTM and GRU with all their options.
+"""The gate maps of ONNX's RNN, LSTM and GRU with all their options; Keras's, too.
 
 f, g, h are the operator's activations; each sees its input clipped to ±clip:
 
@@ -18,6 +18,7 @@ Source: ONNX operators RNN, LSTM and GRU, version 22.
 
 from collections.abc import Callable, Sequence
 from functools import cache
+from math import isfinite
 from typing import Any, NamedTuple
 
 import jax
@@ -83,6 +84,7 @@ def read_activations(
 
     Args:
         count: how many directions.
+        names: in any case, as ONNX Runtime takes them.
         alphas, betas: consumed in order by the activations that take one.
     """
     usual = USUAL[kind] * count
@@ -98,9 +100,14 @@ def read_activations(
         for value in rest[which]:
             if not is_number(value):
                 raise TypeError(f"activation_{which}: expected numbers, got {value!r}")
-    found = []
-    for name in names:
-        check_choice("activations", name, list(KNOWN))
+            if not isfinite(value):
+                raise ValueError(
+                    f"activation_{which}: expected finite numbers, got {value!r}"
+                )
+    found, any_case = [], {name.lower(): name for name in KNOWN}
+    for given in names:
+        name = any_case.get(str(given).lower(), "")
+        check_choice("activations", name or given, list(KNOWN))
         constants = []
         for which, default in KNOWN[name][1].items():
             value = rest[which].pop(0) if rest[which] else default
@@ -136,7 +143,7 @@ def onnx_cell(
     """
     names = tuple(name for name, *_ in functions)
     if kind == "elman" and clip is None and names[0] in ("Relu", "Sigmoid"):
-        return elman(names[0].lower())
+        return elman("relu" if names[0] == "Relu" else "sigmoid")
     makers: dict[str, Any] = {"elman": elman, "lstm": lstm, "gru": gru}
     like = makers[kind](**parts)
     if clip is None and names == USUAL[kind]:

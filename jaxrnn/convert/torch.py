@@ -1,13 +1,13 @@
-"""`torch.nn.RNN`, `LSTM` and `GRU`, by the names in their state dict.
+"""`torch.nn.RNN`, `LSTM` and `GRU`, and their cells, by the names in their state dict.
 
     weight_ih_l{k}{_reverse} [G·H, D]    W_xᵀ of layer k    bias_ih... [G·H]    b
     weight_hh_l{k}{_reverse} [G·H, H]    W_sᵀ               bias_hh... [G·H]    b_s
     weight_hr_l{k}{_reverse} [P, H]      W_pᵀ, with proj_size=P; weight_hh is [G·H, P]
 
 The gates' order (i, f, g, o; r, z, n) and the sense of z are the library's own; the
-matrices are transposed. A layer above the first reads both directions, forward first.
-The state nests as the params do: of two directions, torch's h_n[2k] is layer k forward
-and h_n[2k+1] backward.
+matrices are transposed. The names of an `LSTMCell` and the like end before _l{k}. A
+layer above the first reads both directions, forward first. The state nests as the
+params do: of two directions, torch's h_n[2k] is layer k forward and h_n[2k+1] backward.
 """
 
 from collections.abc import Mapping
@@ -22,6 +22,7 @@ from jaxrnn.convert._arrays import (
     check_keys,
     check_shape,
     check_type,
+    copied,
     read,
 )
 from jaxrnn.convert._blocks import (
@@ -39,61 +40,134 @@ from jaxrnn.layer import Layer
 from jaxrnn.layers import Directions, bidirectional, stack
 
 _ENDS = ("", "_reverse")
+_FIRST = {"weight_ih_l0", "weight_hh_l0", "weight_ih", "weight_hh"}
+_KINDS = {"LSTM": "lstm", "GRU": "gru", "RNN": "elman"}
+_KINDS |= {f"{name}Cell": kind for name, kind in _KINDS.items()}
+_NAMES = {"lstm": "an LSTM", "gru": "a GRU", "elman": "an RNN"}
 
 
 def from_torch(
-    state_dict: Mapping[str, Any],
-    kind: str = "lstm",
+    source: Any,
+    kind: str | None = None,
     *,
     activation: Literal["tanh", "relu"] | None = None,
+    prefix: str = "",
 ) -> tuple[Cell | Layer, Any]:
-    """A cell or a layer, and its parameters, from a module's `state_dict()`.
+    """A cell or a layer, and its parameters, from a module or its `state_dict()`.
 
     Layers, directions, biases and proj_size are read off the keys. One layer in one
     direction is a cell; two directions are `bidirectional`, more layers a `stack`.
     Both biases are kept, so that `to_torch` gives back the same numbers. Dropout is
-    not part of a state dict: make it `stack(..., dropout=...)` with the same params.
+    not read: make it `stack(..., dropout=...)` with the same params.
+
+        from_torch(model.rnn)
+        from_torch(model.state_dict(), "gru", prefix="rnn.")
 
     Args:
-        state_dict: torch tensors or arrays, of one dtype; they are copied.
-        kind: "lstm", "gru" or "elman" (nn.RNN).
-        activation: of an "elman", nn.RNN's `nonlinearity`; tanh by default.
+        source: an nn.RNN, nn.LSTM, nn.GRU, RNNCell, LSTMCell or GRUCell, which says its
+            own kind and nonlinearity; or a dict of torch tensors or arrays, of one
+            dtype. They are copied.
+        kind: of a dict: "lstm" (by default), "gru" or "elman" (nn.RNN).
+        activation: of an "elman" dict, nn.RNN's `nonlinearity`; tanh by default.
+        prefix: what the names in a whole model's dict begin with; others are left out.
     Returns: the cell or layer, and its params as NumPy arrays in the same dtype, or as
              JAX's if they came as such.
     Raises:  ValueError or TypeError for an unknown kind, keys that are missing or too
-             many, shapes or dtypes that do not fit.
+             many, shapes or dtypes that do not fit, or a kind or an activation that is
+             not the module's.
     """
+    if hasattr(source, "state_dict"):
+        source, kind, activation = _read_module(source, kind, activation)
+    kind = "lstm" if kind is None else kind
     check_choice("kind", kind, list(GATES))
-    check_type("state_dict", state_dict, Mapping, "a mapping of names to arrays")
-    if kind != "lstm" and "weight_hr_l0" in state_dict:
-        raise ValueError(f"weight_hr_l0: expected only with kind='lstm', got {kind!r}")
-    layers = 1
-    while any(f"weight_ih_l{layers}{end}" in state_dict for end in _ENDS):
-        layers += 1
-    ends = _ENDS if "weight_ih_l0_reverse" in state_dict else ("",)
-    places = [[f"_l{k}{end}" for end in ends] for k in range(layers)]
+    state_dict = _under(prefix, source)
+    places = _places(state_dict)
+    first = places[0][0]
     parts = ["weight_ih", "weight_hh"]
-    parts += ["bias_ih", "bias_hh"] * ("bias_ih_l0" in state_dict)
-    parts += ["weight_hr"] * ("weight_hr_l0" in state_dict)
+    parts += ["bias_ih", "bias_hh"] * ("bias_ih" + first in state_dict)
+    parts += ["weight_hr"] * ("weight_hr" + first in state_dict)
+    projected = "weight_hr" in parts
+    if kind != "lstm" and projected:
+        name = "weight_hr" + first
+        raise ValueError(f"{name}: expected only with kind='lstm', got {kind!r}")
     wanted = [part + place for row in places for place in row for part in parts]
     check_keys("state_dict", state_dict, wanted)
     arrays = read({name: state_dict[name] for name in wanted})
 
-    cell, projected = cell_of(kind, activation), "weight_hr" in parts
-    name = "weight_hr_l0" if projected else "weight_hh_l0"
+    cell = cell_of(kind, activation)
+    name = ("weight_hr" if projected else "weight_hh") + first
     check_shape(name, arrays[name], (None, None))
     units = arrays[name].shape[1]
     exposed = arrays[name].shape[0] if projected else units
+    _check_gates("weight_hh" + first, arrays, kind, units)
     cell = lstm(projection=exposed) if projected else cell
     params, rows = [], {"w_s": exposed}
     for row in places:
         found = [_params(arrays, place, kind, units, rows) for place in row]
         params.append(found[0] if len(row) == 1 else Directions(*found))
         rows["w_x"] = len(row) * exposed  # of the layers above the first
-    layer = cell if len(ends) == 1 else bidirectional(cell)
-    if layers == 1:
+    layer = cell if len(places[0]) == 1 else bidirectional(cell)
+    if len(places) == 1:
         return layer, params[0]
-    return stack(*[layer] * layers), tuple(params)
+    return stack(*[layer] * len(places)), tuple(params)
+
+
+def _read_module(module: Any, kind: Any, activation: Any) -> tuple[Any, str, Any]:
+    """A module's state dict, kind and nonlinearity, without importing torch."""
+    names = [base.__name__ for base in type(module).__mro__]
+    found = next((_KINDS[name] for name in names if name in _KINDS), None)
+    if found is None:
+        raise TypeError(
+            f"source: expected one of nn's {list(_KINDS)}, got {names[0]}: give the "
+            "module inside it, or its state_dict() with a prefix"
+        )
+    its = getattr(module, "nonlinearity", None) if found == "elman" else None
+    for name, given, own in (("kind", kind, found), ("activation", activation, its)):
+        if given not in (None, own):
+            raise ValueError(f"{name}: expected {own!r} as the module's, got {given!r}")
+    return module.state_dict(), found, its
+
+
+def _under(prefix: str, state_dict: Any) -> dict[str, Any]:
+    """The entries under a prefix, by the rest of their names; or a hint at another."""
+    check_type("source", state_dict, Mapping, "a module or a dict of arrays by name")
+    check_type("prefix", prefix, str, "a string")
+    named = {str(name): value for name, value in state_dict.items()}
+    begun = {name: value for name, value in named.items() if name.startswith(prefix)}
+    found = {name.removeprefix(prefix): value for name, value in begun.items()}
+    if found.keys() & _FIRST:
+        return found
+    pairs = ((name, first) for name in named for first in _FIRST)
+    starts = {name.removesuffix(first) for name, first in pairs if name.endswith(first)}
+    if starts:
+        places = " and ".join(map(repr, sorted(starts)))
+        raise ValueError(
+            f"source: expected weight_ih_l0 and the like under prefix={prefix!r}, "
+            f"found under {places}: give prefix={min(starts)!r}"
+        )
+    return found
+
+
+def _places(state_dict: Mapping[str, Any]) -> list[list[str]]:
+    """What follows the arrays' names, direction by direction in each layer."""
+    if "weight_ih" in state_dict or "weight_hh" in state_dict:
+        return [[""]]  # an LSTMCell or the like
+    layers = 1
+    while any(f"weight_ih_l{layers}{end}" in state_dict for end in _ENDS):
+        layers += 1
+    ends = _ENDS if "weight_ih_l0_reverse" in state_dict else ("",)
+    return [[f"_l{k}{end}" for end in ends] for k in range(layers)]
+
+
+def _check_gates(name: str, arrays: Any, kind: str, units: int) -> None:
+    """Raise if another kind has as many gates as there are: the likeliest mistake."""
+    wide, wanted = arrays[name].shape[0], len(GATES[kind])
+    for other, gates in GATES.items():
+        if other != kind and wide == len(gates) * units:
+            raise ValueError(
+                f"{name} (kind={kind!r}): expected {wanted} gates of {units} units, "
+                f"got {len(gates)}: {_NAMES[other]}? give kind={other!r}"
+            )
 
 
 def _params(arrays: Any, place: str, kind: str, units: int, rows: Any) -> Params:
@@ -108,14 +182,15 @@ def _params(arrays: Any, place: str, kind: str, units: int, rows: Any) -> Params
     if w_p is None:
         return params
     check_shape("weight_hr" + place, w_p, (rows["w_s"], units))
-    return params._replace(own=own_of(lstm(projection=len(w_p)), w_p=w_p.T))
+    return params._replace(own=own_of(lstm(projection=len(w_p)), w_p=copied(w_p.T)))
 
 
 def to_torch(params: Any, kind: str = "lstm") -> dict[str, np.ndarray]:
     """A state dict from the parameters of a cell or a layer: `from_torch` inverted.
 
     Each array can go through `torch.from_numpy`. torch has two biases or none: where
-    only one of b and b_s is there, the other becomes zeros.
+    only one of b and b_s is there, the other becomes zeros. For an `LSTMCell` and the
+    like, take "_l0" off the names.
 
     Args:
         params: of a cell, of a `bidirectional` of it, or of a `stack` of either.

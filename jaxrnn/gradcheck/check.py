@@ -10,21 +10,25 @@ small leaf is not hidden by a large one, and the cost does not grow with the lea
 network's gradient is compared with other derivations as well: see `derivations`.
 """
 
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxrnn.gradcheck.derivations import further
-from jaxrnn.gradcheck.report import GradientReport, compare, leaf_name
+from jaxrnn._core.marks import make_marks
+from jaxrnn.gradcheck.derivations import DERIVATIONS, derivations
+from jaxrnn.gradcheck.programs import Given, Programs, check_programs, programs
+from jaxrnn.gradcheck.report import Comparison, GradientReport, compare, leaf_name
 from jaxrnn.networks import Network
 
 _DIRECTIONS = 8
+_STATIC = ("chunk_size", "store", "reverse")
+_ALONG = ("forward", "differences", "adjoint")
+_REFERENCES = ("reverse", *_ALONG, *DERIVATIONS)
 
 
 def check_gradients(
@@ -33,8 +37,13 @@ def check_gradients(
     *batch: Any,
     dtype: Any = None,
     seed: int = 0,
+    against: Sequence[str] | None = None,
+    **options: Any,
 ) -> GradientReport:
     """Compare the manual gradient with everything that it should equal, per leaf.
+
+    What it compiles is kept: a second call with the same function, static options,
+    shapes and dtypes compiles nothing.
 
     Args:
         f_or_network: a `Network`, whose `gradients(params, *batch)` is checked against
@@ -45,142 +54,138 @@ def check_gradients(
         dtype: what the gradients are computed in, float64 by default (with x64 on for
             this call alone). The differences are always in float64.
         seed: of the random directions.
-    Returns: a `GradientReport`, one row per leaf and reference. Tolerances: 1e-10, and
-             1e-6 for differences; in another dtype a rounding budget of 1e3 eps. The
-             truncated gradient is shown and not judged.
-    Raises:  TypeError for anything else than a Network or a callable; ValueError for
-             another dtype than float32 or float64, if the error is not a finite scalar,
-             or if it does not change with params at all.
+        against: the references to compare with, of "reverse", "forward",
+            "differences", "adjoint", "rtrl", "scan" and "truncated"; all by default.
+            At a kink leave out "differences", with a surrogate gradient take "reverse".
+            "reverse" stands for the rows by step, too.
+        options: those of `Network.gradients`: lengths, resets, reset_to, reverse,
+            weights, noise, chunk_size, store; or keywords of the function. What
+            a derivation cannot take leaves it out, and the report says why.
+    Returns: a `GradientReport`, one row per leaf and reference; true if all are close.
+             Tolerances: 1e-10, and 1e-6 for differences; in another dtype a rounding
+             budget of 1e3 eps. The truncated gradient is shown and not judged.
+    Raises:  TypeError for anything else than a Network or a callable, or params that
+             are not floating; ValueError for another dtype than float32 or float64, an
+             unknown reference, a function that does not hand `gradient` on, if the
+             error is not a finite scalar, or if it does not change with params at all.
     Source:  the adjoint identity as in Griewank & Walther (2008), "Evaluating
              Derivatives", §3.3.
     """
-    if not isinstance(f_or_network, Network) and not callable(f_or_network):
+    f = f_or_network
+    if not isinstance(f, Network) and not callable(f):
         raise TypeError(
             "f_or_network: expected a jaxrnn.Network or a function, "
-            f"got {type(f_or_network).__name__}"
+            f"got {type(f).__name__}"
         )
     dtype = np.dtype(np.float64 if dtype is None else dtype)
     if dtype not in (np.float32, np.float64):
         raise ValueError(f"dtype: expected float32 or float64, got {dtype}")
-    with jax.enable_x64(True):
-        params, batch = _cast((params, batch), dtype)
-        wide_error = _paths(f_or_network, _cast(batch, jnp.float64)).error
-        report = _report(_paths(f_or_network, batch), wide_error, params, seed)
-        if not isinstance(f_or_network, Network):
-            return report
-        comparisons, steps, left_out = further(f_or_network, params, batch)
-        return replace(
-            report,
-            comparisons=report.comparisons + comparisons,
-            steps=steps,
-            left_out=left_out,
-        )
-
-
-class _Paths(NamedTuple):
-    """What is compared, as functions of the parameters."""
-
-    manual: Callable[[Any], tuple[Array, Any]]  # E, and ∂E/∂params by hand
-    error: Callable[[Any], Array]  # E, its gradient JAX's own
-    outputs: Callable[[Any, str], Any]  # what λ pairs with, its gradient as named
-
-
-def _paths(f_or_network: Any, batch: tuple[Any, ...]) -> _Paths:
-    f = f_or_network
-    if isinstance(f, Network):
-        inputs = (batch[0], *batch[2:3])  # xs and, if given, the state
-        return _Paths(
-            manual=lambda p: f.gradients(p, *batch),
-            error=lambda p: f.error(p, *batch, gradient="autodiff"),
-            outputs=lambda p, gradient: f.apply(p, *inputs, gradient=gradient),
-        )
-    return _Paths(
-        manual=jax.value_and_grad(lambda p: f(p, *batch, gradient="manual")),
-        error=lambda p: f(p, *batch, gradient="autodiff"),
-        outputs=lambda p, gradient: f(p, *batch, gradient=gradient),
+    against = _checked(against)
+    _check_floating(params)
+    static = tuple(
+        sorted((k, v) for k, v in options.items() if k in _STATIC or v is None)
     )
+    arrays = {k: v for k, v in options.items() if k not in dict(static)}
+    if isinstance(f, Network):  # while they are known
+        make_marks(batch[0], options.get("lengths"), options.get("resets"))
+    with jax.enable_x64(True):
+        params, given = _cast((params, Given(batch, arrays)), dtype)
+        made = programs(f, static)
+        check_programs(
+            made, params, given, not {"forward", "adjoint"}.isdisjoint(against)
+        )
+        rows, manual = _rows(made, params, given, seed, against)
+        steps, left_out = (), ()
+        if isinstance(f, Network):
+            found = derivations(f, made, params, given, dict(static), manual, against)
+            rows, left_out = rows + found.rows, found.left_out
+            if "reverse" in against:
+                steps = _by_step(made, params, given)
+        return GradientReport(str(dtype), rows, steps, left_out)
 
 
-def _report(
-    paths: _Paths,
-    wide_error: Callable[[Any], Array],
-    params: Any,
-    seed: int,
-) -> GradientReport:
-    shape = jax.eval_shape(paths.error, params).shape
-    if shape != ():
-        raise ValueError(f"E: expected a scalar, got shape {shape}")
-    value, manual = jax.jit(paths.manual)(params)
+def _checked(against: Sequence[str] | None) -> tuple[str, ...]:
+    if against is None:
+        return _REFERENCES
+    against = (against,) if isinstance(against, str) else tuple(against)
+    if not against or not set(against) <= set(_REFERENCES):
+        raise ValueError(f"against: expected some of {_REFERENCES}, got {against}")
+    return against
+
+
+def _check_floating(params: Any) -> None:
+    for path, leaf in jax.tree.leaves_with_path(params):
+        dtype = jnp.result_type(leaf)
+        if not jnp.issubdtype(dtype, jnp.floating):
+            raise TypeError(
+                f"params.{leaf_name(path)}: expected a floating leaf, which has a "
+                f"gradient, got {dtype}; give it in the batch, or close over it"
+            )
+
+
+def _rows(
+    made: Programs, params: Any, given: Given, seed: int, against: tuple[str, ...]
+) -> tuple[tuple[Comparison, ...], Any]:
+    """Rows by leaf, and the manual gradient."""
+    value, manual = made.manual(params, given)
     if not jnp.isfinite(value):
         raise ValueError(f"E: expected a finite scalar, got {value}")
-    reverse = jax.jit(jax.grad(paths.error))(params)
+    reverse = made.reverse(params, given)
     if not any(np.any(g) for g in jax.tree.leaves(reverse)):
         raise ValueError("E: expected it to depend on params, but its gradient is 0")
 
     rng = np.random.default_rng(seed)
-    outputs = jax.eval_shape(lambda p: paths.outputs(p, "autodiff"), params)
+    outputs = made.outputs.trace(params, given).out_info
     adjoint = _random_like(rng, outputs)
-    pulled = _pull(paths, params, adjoint)
-
-    @jax.jit
-    def forward(v):
-        return jax.jvp(paths.error, (params,), (v,))[1]
-
-    @jax.jit
-    def push(v):  # J v
-        return jax.jvp(lambda p: paths.outputs(p, "autodiff"), (params,), (v,))[1]
-
-    differences = _differences(wide_error, params)
+    pulled = made.pull(params, given, adjoint) if "adjoint" in against else None
+    differences = _differences(made.error, params, given)
 
     rows = []
     leaves, tree = jax.tree_util.tree_flatten_with_path(params)
     for i, (path, leaf) in enumerate(leaves):
         if leaf.size == 0:  # such as a W_s without columns: nothing to compare
             continue
-        name = leaf_name(path)
-        by_hand, by_pull = [], []
-        found = {"forward": [], "differences": [], "adjoint": []}
-        for _ in range(_DIRECTIONS):
+        row = partial(compare, leaf_name(path), leaf.dtype)
+        if "reverse" in against:
+            pair = (jax.tree.leaves(g)[i] for g in (manual, reverse))
+            rows.append(row("reverse", *pair))
+        found = {name: ([], []) for name in _ALONG if name in against}
+        for _ in range(_DIRECTIONS if found else 0):
             parts = [np.zeros(p.shape, p.dtype) for _, p in leaves]
             parts[i] = _random_like(rng, leaf)
             v = jax.tree.unflatten(tree, parts)
-            by_hand.append(_inner(manual, v))
-            by_pull.append(_inner(pulled, v))
-            found["forward"].append(forward(v))
-            found["differences"].append(differences(v))
-            found["adjoint"].append(_inner(adjoint, push(v)))
-        row = partial(compare, name, leaf.dtype)
-        rows.append(
-            row("reverse", jax.tree.leaves(manual)[i], jax.tree.leaves(reverse)[i])
-        )
-        for against, reference in found.items():
-            ours = by_pull if against == "adjoint" else by_hand
-            rows.append(row(against, np.array(ours), np.array(reference)))
-    return GradientReport(str(leaves[0][1].dtype), tuple(rows))
+            by_hand = _inner(manual, v)
+            if "forward" in found or "adjoint" in found:
+                slope, moved = made.along(params, given, v)
+            for name, (ours, theirs) in found.items():
+                ours.append(_inner(pulled, v) if name == "adjoint" else by_hand)
+                if name == "adjoint":
+                    theirs.append(_inner(adjoint, moved))
+                else:
+                    theirs.append(slope if name == "forward" else differences(v))
+        rows += [row(name, *map(np.array, pair)) for name, pair in found.items()]
+    return tuple(rows), manual
 
 
-def _pull(paths: _Paths, params: Any, adjoint: Any) -> Any:
-    """Jᵀ λ by hand."""
-
-    @jax.jit
-    def pull(params):
-        _, vjp = jax.vjp(lambda p: paths.outputs(p, "manual"), params)
-        return vjp(adjoint)[0]
-
-    return pull(params)
+def _by_step(made: Programs, params: Any, given: Given) -> tuple[Comparison, ...]:
+    """∂E/∂x_t of every step, by hand and JAX's own."""
+    both = map(np.asarray, made.by_step(params, given))
+    return tuple(
+        compare(f"xs[{t}]", ours.dtype, "reverse", ours, theirs)
+        for t, (ours, theirs) in enumerate(zip(*both, strict=True))
+    )
 
 
-def _differences(error: Callable[[Any], Array], params: Any):
+def _differences(error: Any, params: Any, given: Given):
     """Central differences of E along v, in float64, stepped to the leaf's size."""
-    params = _cast(params, jnp.float64)
-    error = jax.jit(error)
+    params, given = _cast((params, given), jnp.float64)
 
     def along(v):
         # The leaf's own size; cbrt(eps) balances truncation, h², and rounding, eps/h.
         moved = jax.tree.map(lambda p, d: p if np.any(d) else 0 * p, params, v)
         h = 6e-6 * max(1, _inner(moved, moved) ** 0.5) / _inner(v, v) ** 0.5
         ahead, behind = (
-            float(error(jax.tree.map(partial(_moved, by=by), params, v)))
+            float(error(jax.tree.map(partial(_moved, by=by), params, v), given))
             for by in (h, -h)
         )
         return (ahead - behind) / (2 * h)

@@ -4,13 +4,13 @@
     scan           all λ_t at once by an associative scan of the steps' Jacobians
     truncated K    BPTT through K steps, shown and not judged: how far it is from the
                    gradient, which it is where the sequence has no more than K steps
-    ∂E/∂x_t        step by step, by hand against reverse differentiation
 
-The first three are of the cell's parameters: the readout has no way through time.
+All are of the cell's parameters: the readout has no way through time.
 """
 
 import math
-from typing import Any
+from functools import lru_cache, partial
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,69 +19,104 @@ import numpy as np
 from jaxrnn import online, parallel
 from jaxrnn._core.door import as_layer
 from jaxrnn._core.folded import size_of
+from jaxrnn._core.marks import live_only, make_marks
+from jaxrnn.gradcheck.programs import Given, Programs
 from jaxrnn.gradcheck.report import Comparison, compare, leaf_name
 from jaxrnn.networks import Network
 
+DERIVATIONS = ("rtrl", "scan", "truncated")
 TRUNCATED = 10  # steps, as many as the seed says that a plain network sees
 _LARGEST = 2e7  # numbers that a derivation may hold, 160 MB in float64
+_EDGES = ("lengths", "resets", "reset_to", "noise")
 
 
-def further(
-    net: Network, params: Any, batch: tuple[Any, ...]
-) -> tuple[tuple[Comparison, ...], tuple[Comparison, ...], tuple[str, ...]]:
-    """Comparisons by leaf, comparisons by step, and what was left out and why."""
-    xs, targets, *rest = batch
+class Derivations(NamedTuple):
+    """Comparisons by leaf, and what was left out and why."""
+
+    rows: tuple[Comparison, ...]
+    left_out: tuple[str, ...]
+
+
+def derivations(
+    net: Network,
+    made: Programs,
+    params: Any,
+    given: Given,
+    static: dict[str, Any],
+    manual: Any,
+    against: tuple[str, ...],
+) -> Derivations:
+    """The manual gradient of the cell's parameters against those of `against`."""
+    xs, _, *rest = given.batch
+    wanted = [name for name in DERIVATIONS if name in against]
+    if not wanted:
+        return Derivations((), ())
     layer = as_layer(net.cell)
-    state = rest[0] if rest else layer.initial_state(params.cell, xs.shape[1:-1])
-    run = net.cell, params.cell, xs, state
-    steps = _by_step(net, params, (xs, targets, *rest))
-    _, d_hs = net.cotangents(params, xs, targets, *rest)
-    made, left_out = {}, []
-    for name, (make, numbers) in _derivations(*run).items():
-        if name != "scan" and layer.runs_backward:
-            left_out.append(f"{name}: the layer runs backward in time")
-        elif numbers > _LARGEST:
-            left_out.append(f"{name}: it would hold {numbers:.1e} numbers")
-        else:
-            made[name] = jax.jit(make)(params.cell, xs, state, d_hs)
-    _, manual = net.gradients(params, *batch)
-    starts = _makes_the_start(net.cell, params.cell, xs) if not rest else set()
-    rows = [
-        compare(f"cell.{leaf_name(path)}", leaf.dtype, name, leaf, theirs)
-        for name, reference in made.items()
-        for (path, leaf), theirs in zip(
-            jax.tree.leaves_with_path(manual.cell),
-            jax.tree.leaves(reference),
-            strict=True,
-        )
-        if leaf.size and leaf_name(path) not in starts
-    ]
-    return tuple(rows), steps, tuple(left_out)
+    state = rest[0] if rest and rest[0] is not None else None
+    start = layer.initial_state(params.cell, xs.shape[1:-1]) if state is None else state
+    edges = {k: a for k, a in given.arrays.items() if k in _EDGES}
+    reverse = static.get("reverse", False)
+    run = partial(_run, net.cell, reverse)
+    starts = _makes_the_start(net.cell, params.cell, xs) if state is None else set()
+    d_hs = made.cotangents(params, given)
+    rows, left_out = [], []
+    for name in wanted:
+        steps = min(TRUNCATED, len(xs))
+        shown = f"truncated {steps}" if name == "truncated" else name
+        why = _left_out(name, layer, params.cell, xs, start, edges, reverse)
+        if why:
+            left_out.append(f"{shown}: {why}")
+            continue
+        reference = run(name, steps)(params.cell, xs, start, d_hs, edges)
+        rows += [
+            compare(f"cell.{leaf_name(path)}", leaf.dtype, shown, leaf, theirs)
+            for (path, leaf), theirs in zip(
+                jax.tree.leaves_with_path(manual.cell),
+                jax.tree.leaves(reference),
+                strict=True,
+            )
+            if leaf.size and leaf_name(path) not in starts
+        ]
+    return Derivations(tuple(rows), tuple(left_out))
 
 
-def _derivations(cell: Any, params: Any, xs: Any, state: Any) -> dict[str, Any]:
-    """By name: a function of (params, xs, state, ∂E/∂hs), and the numbers it holds."""
+def _left_out(name, layer, params, xs, state, edges, reverse) -> str | None:
+    """Why a derivation cannot be made, or None."""
     rows, size = math.prod(xs.shape[1:-1]), size_of(state)
     count = sum(p.size for p in jax.tree.leaves(params))
-    length, steps = len(xs), min(TRUNCATED, len(xs))
+    numbers = {
+        "rtrl": rows * size * count,
+        "scan": len(xs) * rows * size**2,
+        "truncated": min(TRUNCATED, len(xs)) * rows * size,
+    }[name]
+    if name != "scan" and (layer.runs_backward or reverse):
+        return "the layer runs backward in time"
+    if name != "scan" and set(edges) - {"lengths"}:
+        return f"it does not take {' or '.join(sorted(set(edges) - {'lengths'}))}"
+    if numbers > _LARGEST:
+        return f"it would hold {numbers:.1e} numbers"
+    return None
 
-    def rtrl(params, xs, state, d_hs):
-        return online.gradient(
-            online.rtrl(cell, gradient="autodiff"), params, xs, state, d_hs
-        )
 
-    def scan(params, xs, state, d_hs):
-        return parallel.bptt(cell, params, xs, state, d_hs).params
+@lru_cache(maxsize=64)
+def _run(cell: Any, reverse: bool, name: str, steps: int) -> Any:
+    """A compiled function of (params, xs, state, ∂E/∂hs, edges)."""
 
-    def truncated(params, xs, state, d_hs):
-        method = online.truncated(cell, 1, steps)
+    def forward(method, params, xs, state, d_hs, edges):
+        # Past a row's length there is no error, and nothing goes back from there.
+        marks = make_marks(xs, edges.get("lengths"), None)
+        xs, d_hs = live_only(marks, xs), live_only(marks, d_hs)
         return online.gradient(method, params, xs, state, d_hs)
 
-    return {
-        "rtrl": (rtrl, rows * size * count),
-        "scan": (scan, length * rows * size**2),
-        f"truncated {steps}": (truncated, steps * rows * size),
-    }
+    def scan(params, xs, state, d_hs, edges):
+        d = parallel.bptt(cell, params, xs, state, d_hs, reverse=reverse, **edges)
+        return d.params
+
+    if name == "scan":
+        return jax.jit(scan)
+    if name == "rtrl":
+        return jax.jit(partial(forward, online.rtrl(cell, gradient="autodiff")))
+    return jax.jit(partial(forward, online.truncated(cell, 1, steps)))
 
 
 def _makes_the_start(cell: Any, params: Any, xs: Any) -> set[str]:
@@ -92,20 +127,3 @@ def _makes_the_start(cell: Any, params: Any, xs: Any) -> set[str]:
     (d_params,) = pull(jax.tree.map(jnp.ones_like, start))
     leaves = jax.tree.leaves_with_path(d_params)
     return {leaf_name(path) for path, leaf in leaves if np.any(leaf)}
-
-
-def _by_step(net: Network, params: Any, batch: Any) -> tuple[Comparison, ...]:
-    """∂E/∂x_t of every step, by hand and JAX's own."""
-    xs, *rest = batch
-
-    def error(xs, gradient):
-        return net.error(params, xs, *rest, gradient=gradient)
-
-    ours, theirs = (
-        np.asarray(jax.jit(jax.grad(lambda xs, g=g: error(xs, g)))(xs))
-        for g in ("manual", "autodiff")
-    )
-    return tuple(
-        compare(f"xs[{t}]", xs.dtype, "reverse", *pair)
-        for t, pair in enumerate(zip(ours, theirs, strict=True))
-    )

@@ -63,6 +63,10 @@ class GradientReport:
         """Whether every comparison is within its tolerance."""
         return all(c.ok for c in self.comparisons + self.steps)
 
+    def __bool__(self) -> bool:
+        """`ok`, so that `assert check_gradients(...)` can fail."""
+        return self.ok
+
     @property
     def worst(self) -> Comparison:
         """The comparison with the largest relative error for its tolerance."""

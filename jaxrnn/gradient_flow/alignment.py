@@ -25,7 +25,8 @@ def alignment(gradient: Any, reference: Any) -> Alignment:
 
     Shapes:  two pytrees of one structure and of the same shapes -> scalars, in float32
              or better. NaN where a norm that divides is zero.
-    Raises:  ValueError, at trace time, for other structures or shapes.
+    Raises:  ValueError, at trace time, for other structures or shapes; TypeError for
+             leaves that are not floating.
     """
     structures = jax.tree.structure(gradient), jax.tree.structure(reference)
     if structures[0] != structures[1]:
@@ -37,6 +38,12 @@ def alignment(gradient: Any, reference: Any) -> Alignment:
     mine, theirs = (jax.tree.leaves(tree) for tree in shapes)
     if mine != theirs:
         raise ValueError(f"gradient: expected shapes {theirs}, got {mine}")
+    for name, tree in (("gradient", gradient), ("reference", reference)):
+        for leaf in jax.tree.leaves(tree):
+            if not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
+                raise TypeError(
+                    f"{name}: expected floating leaves, got {jnp.result_type(leaf)}"
+                )
     gradient, reference = jax.tree.map(widen, (gradient, reference))
     size, wanted = global_norm(gradient), global_norm(reference)
 

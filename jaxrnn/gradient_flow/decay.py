@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jaxrnn._core.checks import check_number
+
 
 class Decay(NamedTuple):
     """The factor from one lag to the next, and its interval (95 %).
@@ -35,8 +37,9 @@ def decay_rate(norms: Array, *, skip: int = 0) -> Decay:
              correlated lags.
     """
     norms = _checked(norms)
-    length = norms.shape[-1] - skip
-    if isinstance(skip, bool) or not isinstance(skip, int) or skip < 0 or length < 3:
+    whole = isinstance(skip, int) and not isinstance(skip, bool)
+    length = norms.shape[-1] - skip if whole else 0
+    if length < 3 or skip < 0:
         raise ValueError(
             "skip: expected an integer that leaves three lags or more, got "
             f"{skip!r} of {norms.shape[-1]} lags"
@@ -78,8 +81,7 @@ def effective_horizon(norms: Array, share: float = 0.01) -> Array:
              Simard & Frasconi (1994), IEEE Trans. Neural Networks 5, 157-166.
     """
     norms = _checked(norms)
-    if not 0 < share < 1:
-        raise ValueError(f"share: expected a number between 0 and 1, got {share!r}")
+    check_number("share", share, low=0, high=1)
     top = jnp.where(jnp.isfinite(norms), norms, 0).max(-1, keepdims=True)
     reaches = ~(norms < share * top) & (norms != 0)
     lags = jnp.arange(1, norms.shape[-1] + 1, dtype=jnp.int32)

@@ -8,8 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from jaxrnn._core.checks import check_alike, check_array, check_positive
-from jaxrnn._core.door import as_layer
+from jaxrnn._core.checks import (
+    check_alike,
+    check_array,
+    check_positive,
+)
+from jaxrnn._core.door import as_layer, check_forward
 from jaxrnn._core.folded import one_step, pack, pull, unpack
 from jaxrnn.cell import Cell
 from jaxrnn.layer import Layer
@@ -42,19 +46,19 @@ def fixed_points(
     Args:
         steps: of the descent, the same for every start.
     Returns: `FixedPoints`, one for every start: many may be the same, see `distinct`.
-    Raises:  ValueError or TypeError for inputs of other shapes or dtypes than the
-             cell's, or steps that is no positive integer; for a layer with a backward
-             direction.
+    Raises:  TypeError for another cell; ValueError or TypeError for inputs of other
+             shapes or dtypes than the cell's, or steps that is no positive integer; for
+             a layer with a backward direction.
     Source:  Sussillo & Barak (2013), Neural Computation 25, 626-649; the descent:
              Marquardt (1963), J. SIAM 11, 431-441.
     """
     check_positive("steps", steps)
+    layer = as_layer(cell)
+    check_forward(layer)
     leaves = jax.tree.leaves(states)
-    if not leaves or leaves[0].ndim != 2:
+    if not leaves or jnp.ndim(leaves[0]) != 2:
         raise ValueError("states: expected parts [R, H], one row for each start")
-    check_alike(
-        "states", states, as_layer(cell).initial_state(params, (len(leaves[0]),))
-    )
+    check_alike("states", states, layer.initial_state(params, (len(leaves[0]),)))
     check_array("x", x, jnp.shape(x)[-1:], leaves[0].dtype)
     return _fixed_points(cell, steps, params, x, states)
 

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from jaxrnn._core.checks import check_positive
+from jaxrnn._core.checks import check_number, check_positive
 from jaxrnn._core.folded import over_batch, pull, size_of
 from jaxrnn._core.numerics import global_norm
 from jaxrnn.cell import Cell
@@ -108,7 +108,8 @@ def jacobian_singular_values(jacobians: Array, *, window: int = 1) -> Array:
         window: steps of one product. Logarithms over it: the growth of w steps.
     Edge:    for a window of several steps, logarithms less than 0.01 apart are found to
              that accuracy only, all others to 1e-4 or better; -inf where σ is 0.
-    Raises:  ValueError for another shape or a window outside 1..T.
+    Raises:  ValueError for another shape or a window outside 1..T, TypeError for
+             another dtype than a floating one.
     Source:  the product in factors: Golub, Sølna & Van Dooren (2000), SIAM J. Matrix
              Anal. Appl. 22, 1-19; repeated QR: Stewart (1999), SIAM J. Sci. Comput.
              20, 1336-1348.
@@ -116,6 +117,9 @@ def jacobian_singular_values(jacobians: Array, *, window: int = 1) -> Array:
     shape = jnp.shape(jacobians)
     if len(shape) < 3 or shape[-1] != shape[-2]:
         raise ValueError(f"jacobians: expected shape [T, ..., N, N], got {shape}")
+    dtype = jnp.result_type(jacobians)
+    if not jnp.issubdtype(dtype, jnp.floating):
+        raise TypeError(f"jacobians: expected a floating dtype, got {dtype}")
     steps = shape[0]
     check_positive("window", window)
     if window > steps:
@@ -189,7 +193,6 @@ def vanishing_conditions(w_s: Array, slope: float = 1.0) -> Conditions:
              is sufficient for vanishing; σ_max > 1/γ is necessary for exploding.
     """
     radius = spectral_radius(w_s)
-    if not slope > 0:
-        raise ValueError(f"slope: expected a positive number, got {slope!r}")
+    check_number("slope", slope, low=0)
     bound = slope * jnp.linalg.norm(w_s, 2, axis=(-2, -1))
     return Conditions(bound, bound < 1, radius)

@@ -53,6 +53,7 @@ class _Sweep(NamedTuple):
     params: Any
     xs: Array
     state: Any
+    restart: Any
     lengths: Any
     resets: Any
     cotangents: Array | None
@@ -132,7 +133,7 @@ def _count(lags: int | None, xs: Array) -> int:
 def _checked(cell, params, xs, state, cotangents, final, lengths, resets) -> _Sweep:
     layer = as_layer(cell)
     edges = {"lengths": lengths, "resets": resets}
-    carrier, _, xs = enter(layer, params, xs, state, **edges)
+    carrier, _, xs = enter(layer, params, xs, state, noise=None, **edges)
     state = carrier.state
     if len(xs) == 0:
         raise ValueError("xs: expected at least one step, got none")
@@ -145,7 +146,8 @@ def _checked(cell, params, xs, state, cotangents, final, lengths, resets) -> _Sw
         final = jax.tree.map(jnp.zeros_like, state)
     check_alike("final", final, state)
     lengths, resets = (None if e is None else jnp.asarray(e) for e in (lengths, resets))
-    return _Sweep(params, xs, state, lengths, resets, cotangents, final)
+    given = lengths, resets, cotangents, final
+    return _Sweep(params, xs, state, carrier.restart, *given)
 
 
 @partial(jax.jit, static_argnums=(0, 1))
@@ -158,8 +160,8 @@ def _lag_norms(cell, lags, inputs):
 
 @partial(jax.jit, static_argnums=(0, 1))
 def _truncation(cell, lags, inputs):
-    params, xs, state, lengths, resets, cotangents, final = inputs
-    edges = {"lengths": lengths, "resets": resets}
+    params, xs, state, _, lengths, resets, cotangents, final = inputs
+    edges = {"lengths": lengths, "resets": resets, "noise": None}
     whole = bptt(cell, params, xs, state, cotangents, final=final, **edges).params
     whole = jax.tree.map(widen, whole)
 
@@ -179,12 +181,12 @@ def _by_lag(
     carry: Any,
 ) -> tuple[Any, Array]:
     """Scan `fold(carry, C_ℓ) -> (carry, out)` over the lags; outs, adjoint norms."""
-    params, xs, state, lengths, resets, cotangents, final = inputs
+    params, xs, state, restart, lengths, resets, cotangents, final = inputs
     marks = make_marks(xs, lengths, resets)
-    edges = {"lengths": lengths, "resets": resets}
+    edges = {"lengths": lengths, "resets": resets, "noise": None}
     states, _ = unroll(cell, params, xs, state, return_states=True, **edges)
     before = states_before(state, states)
-    pull = partial(_pull_step, cell, params, state)
+    pull = partial(_pull_step, cell, params, restart)
     steps = (xs, before, marks)
 
     if cotangents is None and lengths is None:  # one error: the step tells the lag

@@ -62,7 +62,7 @@ def first_nonfinite(
     Raises:  as `unroll` and `bptt` do.
     """
     check_flag("subnormal", subnormal)
-    edges = {"lengths": lengths, "resets": resets}
+    edges = {"lengths": lengths, "resets": resets, "noise": None}
     states, _ = unroll(cell, params, xs, state, return_states=True, **edges)
     forward = _first(subnormal, False, states)
     if cotangents is None and final is None:

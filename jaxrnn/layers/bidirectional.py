@@ -10,6 +10,7 @@ from jax import Array
 
 from jaxrnn._core.by_value import by_value
 from jaxrnn._core.door import as_layer, check_parts
+from jaxrnn._core.sizes import check_key
 from jaxrnn.cell import Cell
 from jaxrnn.layer import Layer
 
@@ -49,7 +50,8 @@ def bidirectional(
         backward: what runs backward; the same by default, with parameters of its own.
         merge: "concat" (on the last axis, forward first), "sum", "product" or "mean"
             of the outputs; or None, which gives `Directions` of both.
-    Raises:  TypeError or ValueError for what is no layer or an unknown merge.
+    Raises:  TypeError or ValueError for what is no layer or an unknown merge; at trace
+             time for outputs of different sizes that are to be merged by element.
     Source:  Schuster & Paliwal (1997), IEEE Trans. Signal Processing 45, 2673-2681.
     """
     parts = Directions(
@@ -67,7 +69,10 @@ def bidirectional(
         def one(part, k):
             return part.init(k, input_size, hidden_size, **options)
 
-        return each(one, jax.random.split(key))
+        check_key(key)
+        params = each(one, jax.random.split(key))
+        output_size(params)
+        return params
 
     def initial_state(params, batch_shape=()):
         check_parts("params", params, Directions, 2)
@@ -83,13 +88,21 @@ def bidirectional(
             on = carrier.part(itemgetter(side), itemgetter(side), noise)
             return apply(parts[side], on, xs, reverse=side == 1)
 
+        output_size(carrier.params)
         ahead, back = one(0), one(1)
         _, states, finals = map(Directions, ahead, back)
         return _MERGES[merge](ahead[0], back[0]), states, finals
 
     def output_size(params):
         widths = each(lambda part, p: part.output_size(p), params)
-        return sum(widths) if merge == "concat" else widths.forward
+        if merge == "concat":
+            return sum(widths)
+        if merge is not None and widths.forward != widths.backward:
+            raise ValueError(
+                f"merge: {merge!r} wants outputs of one size, got {widths.forward} "
+                f'forward and {widths.backward} backward; merge="concat" takes both'
+            )
+        return widths.forward
 
     return Layer(init, initial_state, output_size, noise, run, runs_backward=True)
 

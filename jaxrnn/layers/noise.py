@@ -7,6 +7,7 @@ import jax
 from jax import Array
 
 from jaxrnn._core.door import as_layer
+from jaxrnn._core.sizes import check_key
 from jaxrnn.cell import Cell
 from jaxrnn.layer import Layer
 
@@ -19,6 +20,7 @@ def draw_noise(
     Shapes:  xs [T, ..., D], of which the shape and dtype are read.
     Returns: a pytree of masks; None for a layer without noise, such as a cell.
     """
+    check_key(key)
     return as_layer(layer, "layer").noise(key, params, xs)
 
 

@@ -1,14 +1,16 @@
 """Layers one above the other."""
 
+from collections.abc import Sequence
 from operator import itemgetter
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
 
 from jaxrnn._core.by_value import by_value
-from jaxrnn._core.checks import check_choice
+from jaxrnn._core.checks import check_choice, check_positive
 from jaxrnn._core.door import as_layer, check_parts
+from jaxrnn._core.sizes import check_key
 from jaxrnn.cell import Cell
 from jaxrnn.layer import Layer
 from jaxrnn.layers.noise import check_rate, draw_mask
@@ -23,13 +25,34 @@ class StackNoise(NamedTuple):
     between: tuple
 
 
+def _sizes(hidden_size: Any, count: int) -> Sequence[Any]:
+    """The hidden size of each layer."""
+    if not isinstance(hidden_size, tuple | list):
+        return [hidden_size] * count
+    if len(hidden_size) != count:
+        raise ValueError(
+            f"hidden_size: expected one size or {count}, one for each layer, "
+            f"got {hidden_size}"
+        )
+    return hidden_size
+
+
+def _check_residual(i: int, below: int, width: int) -> None:
+    if below != width:
+        raise ValueError(
+            'skip: "residual" adds the inputs of each layer to its outputs, which must '
+            f"have as many features: layers[{i}] reads {below} and gives {width}"
+        )
+
+
 @by_value
 def stack(
     *layers: Cell | Layer, skip: Skip | None = None, dropout: float = 0.0
 ) -> Layer:
     """Layers one above the other, each reading the outputs of the one below.
 
-    Its params and its state are tuples of the layers'; all have `hidden_size` units.
+    Its params and its state are tuples of the layers'. `init`'s `hidden_size` is that
+    of every layer, or a tuple of theirs: `stack(lstm(), gru()).init(key, 3, (32, 16))`.
 
     Args:
         layers: cells or layers, the one that reads xs first.
@@ -39,7 +62,8 @@ def stack(
         dropout: the rate at which outputs are dropped between the layers, at every
             step anew, in a run with noise.
     Raises:  TypeError or ValueError for what is no layer, none at all, an unknown skip
-             or a rate outside [0, 1).
+             or a rate outside [0, 1); at trace time for layers of different sizes with
+             "residual".
     Source:  "input": Graves (2013), arXiv 1308.0850, §2; dropout: Zaremba, Sutskever &
              Vinyals (2014), arXiv 1409.2329, equation 4ff.
     """
@@ -51,11 +75,16 @@ def stack(
     count = len(parts)
 
     def init(key, input_size, hidden_size, **options):
+        check_key(key)
+        check_positive("input_size", input_size)
         params, width = [], input_size
-        for part, k in zip(parts, jax.random.split(key, count), strict=True):
+        keys, sizes = jax.random.split(key, count), _sizes(hidden_size, count)
+        for part, k, size in zip(parts, keys, sizes, strict=True):
             below = width + input_size if params and skip == "input" else width
-            params.append(part.init(k, below, hidden_size, **options))
+            params.append(part.init(k, below, size, **options))
             width = part.output_size(params[-1])
+            if len(params) > 1 and skip == "residual":
+                _check_residual(len(params) - 1, below, width)
         return tuple(params)
 
     def initial_state(params, batch_shape=()):
@@ -82,6 +111,11 @@ def stack(
         hs, states, finals = xs, [], []
         for i, part in enumerate(parts):
             below = hs
+            if i > 0 and not hasattr(hs, "shape"):
+                raise TypeError(
+                    f"layers[{i - 1}]: expected outputs that the next layer can read, "
+                    f"got {type(hs).__name__}; merge its two directions"
+                )
             if i > 0 and between[i - 1] is not None:
                 below = hs * between[i - 1]
             if i > 0 and skip == "input":
@@ -89,6 +123,7 @@ def stack(
             on = carrier.part(itemgetter(i), itemgetter(i), inside[i])
             hs, part_states, final = apply(part, on, below)
             if i > 0 and skip == "residual":
+                _check_residual(i, below.shape[-1], hs.shape[-1])
                 hs = hs + below
             states.append(part_states)
             finals.append(final)

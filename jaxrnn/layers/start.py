@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxrnn._core.by_value import by_value
 from jaxrnn._core.checks import check_alike
 from jaxrnn._core.door import as_layer, check_parts
+from jaxrnn._core.sizes import batch_axes
 from jaxrnn.cell import Cell
 from jaxrnn.layer import Layer
 
@@ -36,8 +37,9 @@ def learned_start(layer: Cell | Layer) -> Layer:
     def initial_state(params, batch_shape=()):
         check_parts("params", params, Learned, 2)
         check_alike("params.start", params.start, inner.initial_state(params.layer))
+        axes = batch_axes(batch_shape)
         return jax.tree.map(
-            lambda s: jnp.broadcast_to(s, (*batch_shape, *s.shape)), params.start
+            lambda s: jnp.broadcast_to(s, (*axes, *s.shape)), params.start
         )
 
     def noise(key, params, xs):

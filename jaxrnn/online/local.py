@@ -16,11 +16,18 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxrnn._core.checks import check_cell
+from jaxrnn._core.checks import check_number, check_side_by_side
 from jaxrnn._core.folded import one_step
 from jaxrnn._core.maps import input_map, recurrent_map
 from jaxrnn.cell import Cell, Params
-from jaxrnn.online.record import Online, by_row, sum_rows, zeros_by_row
+from jaxrnn.online.record import (
+    Online,
+    by_row,
+    check_runnable,
+    read_cotangent,
+    sum_rows,
+    zeros_by_row,
+)
 
 
 class Traces(NamedTuple):
@@ -61,7 +68,8 @@ def rflo(cell: Cell, decay: float) -> Online:
     Raises:  ValueError unless 0 <= decay < 1; as `snap1`.
     Source:  Murray (2019), eLife 8, e43299, equation 3.
     """
-    if isinstance(decay, bool) or not 0 <= decay < 1:
+    check_number("decay", decay)
+    if not 0 <= decay < 1:
         raise ValueError(f"decay: expected a number in [0, 1), got {decay!r}")
 
     def blocks(params, parts):
@@ -84,7 +92,7 @@ class _Part(NamedTuple):
 
 
 def _local(name: str, cell: Cell, blocks: Callable[..., Any]) -> Online:
-    check_cell(cell)
+    check_runnable(cell, layers=False)
     if not cell.independent:
         raise ValueError(
             f"cell: {name} expected a gate map in which each unit reads its own "
@@ -93,6 +101,7 @@ def _local(name: str, cell: Cell, blocks: Callable[..., Any]) -> Online:
         )
 
     def init(params, state):
+        check_side_by_side(state)
         zeros = zeros_by_row(params, state)
         return Traces(state, tuple(zeros for _ in state))
 
@@ -111,7 +120,7 @@ def _local(name: str, cell: Cell, blocks: Callable[..., Any]) -> Online:
             )
             return new, _scale(d_h, new[0])  # ∂E_t/∂h_t[j] e_t
 
-        inputs = memory.state, memory.of_params, x, cotangent(after[0])
+        inputs = memory.state, memory.of_params, x, read_cotangent(cotangent, after[0])
         traces, grads = by_row(of_row, x)(*inputs)
         return Traces(after, traces), sum_rows(grads, params)
 

@@ -7,8 +7,10 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from jaxrnn._core.checks import check_array
+from jaxrnn._core.checks import check_array, check_cell
+from jaxrnn._core.door import as_layer
 from jaxrnn._core.folded import over_batch
+from jaxrnn.networks import Network
 
 
 class Online(NamedTuple):
@@ -25,6 +27,26 @@ class Online(NamedTuple):
     update: Callable[[Any, Any, Array, Callable[[Array], Array]], tuple[Any, Any]]
 
 
+def check_runnable(cell: Any, *, layers: bool = True) -> None:
+    """Raise unless it is a cell, or a layer where one will do."""
+    if isinstance(cell, Network):
+        raise TypeError(
+            "cell: expected a Cell or a Layer, got a Network: give net.cell, and "
+            "params.cell with it"
+        )
+    if layers:
+        as_layer(cell)
+    else:
+        check_cell(cell)
+
+
+def read_cotangent(cotangent: Any, h: Array) -> Array:
+    """∂E_t/∂h_t of one step; or an error, unless it is like h."""
+    d_h = cotangent(h)
+    check_array("cotangents", d_h, h.shape, h.dtype)
+    return d_h
+
+
 def gradient(
     method: Online, params: Any, xs: Array, state: Any, cotangents: Array
 ) -> Any:
@@ -32,8 +54,8 @@ def gradient(
 
     Shapes:  xs [T, ..., D], state parts [..., H], cotangents = ∂E/∂hs [T, ..., H] -> as
              params.
-    Raises:  ValueError or TypeError, at trace time, for cotangents of another length
-             or batch than xs, and as the method does.
+    Raises:  ValueError or TypeError, at trace time, for cotangents of another length,
+             batch or width than the outputs', and as the method does.
     """
     shape = (*jnp.shape(xs)[:-1], *jnp.shape(cotangents)[-1:])
     check_array("cotangents", cotangents, shape, xs.dtype)

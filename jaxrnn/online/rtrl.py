@@ -15,7 +15,14 @@ from jaxrnn._core.checks import check_choice
 from jaxrnn._core.folded import one_step, pack, unpack
 from jaxrnn.cell import Cell
 from jaxrnn.layer import Layer
-from jaxrnn.online.record import Online, by_row, sum_rows, zeros_by_row
+from jaxrnn.online.record import (
+    Online,
+    by_row,
+    check_runnable,
+    read_cotangent,
+    sum_rows,
+    zeros_by_row,
+)
 
 
 class Influence(NamedTuple):
@@ -34,8 +41,9 @@ def rtrl(cell: Cell | Layer, *, gradient: str = "manual") -> Online:
     Args:
         gradient: of a step, "manual" or "autodiff", JAX's own, which shares nothing
             with the derivation by hand.
-    Raises:  ValueError for another gradient.
+    Raises:  ValueError for another gradient; TypeError for another cell.
     """
+    check_runnable(cell)
     check_choice("gradient", gradient, ("manual", "autodiff"))
 
     def init(params, state):
@@ -66,7 +74,7 @@ def rtrl(cell: Cell | Layer, *, gradient: str = "manual") -> Online:
             )
             return influence, grads
 
-        inputs = memory.state, memory.of_params, x, cotangent(h)
+        inputs = memory.state, memory.of_params, x, read_cotangent(cotangent, h)
         influence, grads = by_row(of_row, x)(*inputs)
         return Influence(after, influence), sum_rows(grads, params)
 

@@ -16,7 +16,7 @@ from jaxrnn._core.folded import one_step
 from jaxrnn.backprop import bptt
 from jaxrnn.cell import Cell
 from jaxrnn.layer import Layer
-from jaxrnn.online.record import Online
+from jaxrnn.online.record import Online, check_runnable, read_cotangent
 
 
 class Window(NamedTuple):
@@ -40,8 +40,9 @@ def truncated(cell: Cell | Layer, k1: int, k2: int) -> Online:
     steps are not sent back. With k1 = 1 and k2 ≥ T it is BPTT. The states are those of
     the parameters that were in use at their time, as a learner has them.
 
-    Raises:  ValueError unless 1 ≤ k1 ≤ k2.
+    Raises:  ValueError unless 1 ≤ k1 ≤ k2; TypeError for another cell.
     """
+    check_runnable(cell)
     check_positive("k1", k1)
     check_positive("k2", k2)
     if k1 > k2:
@@ -72,7 +73,7 @@ def truncated(cell: Cell | Layer, k1: int, k2: int) -> Online:
             after,
             jax.tree.map(pushed, memory.before, memory.state),
             pushed(memory.xs, x),
-            pushed(memory.cotangents, cotangent(h)),
+            pushed(memory.cotangents, read_cotangent(cotangent, h)),
             memory.count + 1,
         )
         due = memory.count % k1 == 0
@@ -88,7 +89,8 @@ def truncated(cell: Cell | Layer, k1: int, k2: int) -> Online:
         resets = jnp.broadcast_to(resets, memory.xs.shape[:-1])
         start = jax.tree.map(lambda a: a[first], memory.before)
         window = params, memory.xs, start, memory.cotangents
-        return bptt(cell, *window, resets=resets).params
+        edges = {"resets": resets, "reset_to": start, "noise": None}
+        return bptt(cell, *window, **edges).params
 
     def nothing(params, memory):
         del memory

@@ -18,7 +18,14 @@ from jaxrnn._core.folded import one_step, pack, push, unpack
 from jaxrnn._core.numerics import global_norm
 from jaxrnn.cell import Cell
 from jaxrnn.layer import Layer
-from jaxrnn.online.record import Online, by_row, sum_rows, zeros_by_row
+from jaxrnn.online.record import (
+    Online,
+    by_row,
+    check_runnable,
+    read_cotangent,
+    sum_rows,
+    zeros_by_row,
+)
 
 
 class RankOne(NamedTuple):
@@ -39,7 +46,9 @@ def uoro(key: Array, cell: Cell | Layer) -> Online:
 
     Args:
         key: of the random signs of a run.
+    Raises:  TypeError for another cell.
     """
+    check_runnable(cell)
 
     def init(params, state):
         nothing = jnp.zeros_like(pack(state))
@@ -70,7 +79,7 @@ def uoro(key: Array, cell: Cell | Layer) -> Online:
             return of_state, of_params, grads
 
         carried = memory.state, memory.of_state, memory.of_params
-        found = by_row(of_row, x)(*carried, x, cotangent(h), signs)
+        found = by_row(of_row, x)(*carried, x, read_cotangent(cotangent, h), signs)
         of_state, of_params, grads = found
         memory = RankOne(after, next_key, of_state, of_params)
         return memory, sum_rows(grads, params)

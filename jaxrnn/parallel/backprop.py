@@ -6,6 +6,7 @@ from jax import Array
 
 from jaxrnn._core.checks import check_flag
 from jaxrnn._core.chunks import Plan
+from jaxrnn._core.door import UNSAID
 from jaxrnn.backprop import BPTT, send_back
 from jaxrnn.cell import Cell
 from jaxrnn.layer import Layer
@@ -21,10 +22,11 @@ def bptt(
     *,
     final: Any = None,
     lengths: Any = None,
+    mask: Any = None,
     resets: Any = None,
     reset_to: Any = None,
     reverse: bool = False,
-    noise: Any = None,
+    noise: Any = UNSAID,
 ) -> BPTT:
     """`jaxrnn.bptt` as one associative scan over time: the same gradients.
 
@@ -49,7 +51,8 @@ def bptt(
     Edge:    T = 0 gives zero gradients but ∂E/∂state, which is `final`.
     """
     check_flag("reverse", reverse)
-    edges = {"lengths": lengths, "resets": resets, "reset_to": reset_to}
+    edges = {"lengths": lengths, "mask": mask}
+    edges |= {"resets": resets, "reset_to": reset_to}
     given = params, xs, state, cotangents, final
     return send_back(
         by_scan, Plan(), cell, *given, reverse=reverse, noise=noise, **edges

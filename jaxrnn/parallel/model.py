@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxrnn._core.checks import check_flag, check_positive
-from jaxrnn._core.door import as_layer, enter
+from jaxrnn._core.door import UNSAID, as_layer, enter
 from jaxrnn._core.route import route
 from jaxrnn.cell import Cell
 from jaxrnn.layer import Layer
@@ -23,10 +23,11 @@ def unroll(
     state: Any = None,
     *,
     lengths: Any = None,
+    mask: Any = None,
     resets: Any = None,
     reset_to: Any = None,
     reverse: bool = False,
-    noise: Any = None,
+    noise: Any = UNSAID,
     max_iterations: int | None = None,
     tolerance: float | None = None,
 ) -> tuple[Array, Any, Newton]:
@@ -41,7 +42,7 @@ def unroll(
     Args:
         cell: a `Cell`, or a layer from `jaxrnn.layers`, whose cells run one after the
             other, each parallel in time.
-        state, lengths, resets, reset_to, reverse, noise: as in `jaxrnn.unroll`.
+        state, lengths, mask, resets, reset_to, reverse, noise: as in `jaxrnn.unroll`.
         max_iterations: of Newton's method; T by default, which is always enough but
             for rounding, since every sweep makes at least one step more exact.
         tolerance: of the residual |r_t| relative to the largest |s_t|, or to 1 where
@@ -82,7 +83,8 @@ def unroll(
             f"tolerance: expected a positive float or None, got {tolerance!r}"
         )
     layer, method = as_layer(cell), Method(max_iterations, tolerance)
-    edges = {"lengths": lengths, "resets": resets, "reset_to": reset_to}
+    edges = {"lengths": lengths, "mask": mask}
+    edges |= {"resets": resets, "reset_to": reset_to}
     carrier, marks, xs = enter(layer, params, xs, state, noise=noise, **edges)
     if jnp.finfo(xs.dtype).bits < 32:
         raise TypeError(f"xs: expected float32 or float64, got {xs.dtype}")

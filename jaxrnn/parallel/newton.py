@@ -27,7 +27,7 @@ from jaxrnn._core.backward import gather
 from jaxrnn._core.chunks import Plan, make_plan
 from jaxrnn._core.folded import pack, unpack
 from jaxrnn._core.forward import advance_all, forward
-from jaxrnn._core.marks import Marks, live_only, states_before
+from jaxrnn._core.marks import Marks, inside_only, states_before
 from jaxrnn.cell import Cell
 from jaxrnn.layer import Carrier
 from jaxrnn.parallel.recurrence import jacobians, matrices_of, solve, steps_back
@@ -67,7 +67,7 @@ def by_newton(
 ) -> tuple[Any, Run, Any]:
     """A runner: all steps at once, forward and backward; its states are a `Run`."""
     states, final, newton = _solved(cell, method, carrier, marks, xs)
-    states = live_only(marks, states)
+    states = inside_only(marks, states)
     return states[0], Run(states, newton), final
 
 
@@ -77,7 +77,7 @@ def by_scan(
     """A runner: the ordinary loop forward, and all steps at once backward."""
     del plan  # nothing is cut into chunks
     states, final, _ = _solved(cell, None, carrier, marks, xs)
-    states = live_only(marks, states)
+    states = inside_only(marks, states)
     return states[0], states, final
 
 

@@ -1,0 +1,1 @@
+"""Time, memory and accuracy of gradients: `python -m experiments.benchmarks`."""

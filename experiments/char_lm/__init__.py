@@ -1,0 +1,1 @@
+"""Character language models: `python -m experiments.char_lm`."""

@@ -1,0 +1,1 @@
+"""Converted networks against the real ones: `python -m experiments.conversion`."""

@@ -1,0 +1,46 @@
+"""A study's page: which run it is from, and its tables."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from experiments.lib.run_folder import Run, save_results
+from experiments.lib.tables import Table
+
+_NOT_TOLD = {"out", "resume", "text"}
+
+
+class Pages(NamedTuple):
+    """How a study's results are shown: its tables, and figures into a folder."""
+
+    tables: Callable[[Run], Sequence[Table]]
+    draw: Callable[[Run, Path], None] = lambda run, folder: None
+
+
+def run_line(run: Run) -> str:
+    """Which run this is."""
+    about, told = run.about, []
+    for name, value in run.options.items():
+        if name not in _NOT_TOLD and value not in (None, False):
+            words = map(str, value) if isinstance(value, list) else [str(value)]
+            told.append(f"{name} {', '.join(words)}")
+    versions = ", ".join(f"{k} {v}" for k, v in about["versions"].items())
+    return (
+        f"Run of `python -m experiments.{about['study']}`, {about['date']}, commit "
+        f"{about['commit']}: Python {about['python']}, {versions}; {about['device']}, "
+        f"{about['devices']} devices. Options: {'; '.join(told)}."
+    )
+
+
+def markdown(run: Run, pages: Pages) -> str:
+    """The line on the run, and every table under its title."""
+    parts = [f"## {t.title}\n\n{t.markdown()}" for t in pages.tables(run)]
+    return "\n".join([run_line(run) + "\n", *parts])
+
+
+def publish(out: Path, results: Any, pages: Pages) -> Run:
+    """Write results.json, page.md and the figures into the run folder."""
+    run = save_results(out, results)
+    (out / "page.md").write_text(markdown(run, pages), encoding="utf-8")
+    pages.draw(run, out)
+    return run

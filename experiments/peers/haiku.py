@@ -1,0 +1,57 @@
+"""Haiku: its cores under `dynamic_unroll`; it takes no lengths."""
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from experiments.peers.record import Peer, Sizes, random_like
+from jaxrnn import convert
+
+
+def haiku(kind: str, sizes: Sizes, bias: bool, dtype: Any) -> Peer | None:
+    """`VanillaRNN`, which is relu, `LSTM` or `GRU`, which resets before the product.
+
+    They always have a bias; `VanillaRNN` can go without its second one.
+    """
+    import haiku as hk  # pyright: ignore[reportMissingImports]
+
+    cores = {
+        "elman": lambda: hk.VanillaRNN(sizes.h, double_bias=bias),
+        "lstm": lambda: hk.LSTM(sizes.h),
+        "gru, reset before": lambda: hk.GRU(sizes.h),
+    }
+    if kind not in cores or not (bias or kind == "elman"):
+        return None
+
+    def network(xs, state):
+        core = cores[kind]()
+        if state is None:
+            start = core.initial_state(xs.shape[1])
+        else:
+            start = hk.LSTMState(*state) if kind == "lstm" else state[0]
+        return hk.dynamic_unroll(core, xs, start)
+
+    transformed = hk.without_apply_rng(hk.transform(network))
+    zeros = jnp.zeros((1, sizes.h), "float32")
+    made = jax.eval_shape(
+        transformed.init,
+        jax.random.key(0),
+        jnp.zeros((1, 1, sizes.d), "float32"),
+        (zeros, zeros),
+    )
+    ours = kind.split(",")[0]
+
+    def run(weights, xs, state=None, lengths=None):
+        del lengths
+        hs, final = transformed.apply(weights, xs, state)
+        return hs, tuple(final) if kind == "lstm" else (final,)
+
+    return Peer(
+        partial(convert.to_haiku, kind=ours),
+        run,
+        read=partial(convert.from_haiku, kind=ours),
+        weights=random_like(made, dtype),
+        lengths=False,
+    )

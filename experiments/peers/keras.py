@@ -1,0 +1,69 @@
+"""Keras on its JAX backend, in float32; lengths are its mask."""
+
+import os
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments.peers.record import Peer, Sizes, random_like
+from jaxrnn import convert
+
+
+def keras(kind: str, sizes: Sizes, bias: bool, dtype: Any) -> Peer | None:
+    """`keras.layers.SimpleRNN`, `LSTM` or `GRU`, or two LSTMs in `Bidirectional`.
+
+    Raises:  RuntimeError if keras was imported before with another backend.
+    """
+    os.environ["KERAS_BACKEND"] = "jax"  # read once, when keras is first imported
+    import keras  # pyright: ignore[reportMissingImports]
+
+    if (backend := keras.backend.backend()) != "jax":
+        raise RuntimeError(f"keras: expected the backend 'jax', got {backend!r}")
+    both = kind.startswith("bidirectional")
+    layers = {
+        "elman": keras.layers.SimpleRNN,
+        "lstm": keras.layers.LSTM,
+        "bidirectional lstm": keras.layers.LSTM,
+        "gru": keras.layers.GRU,
+        "gru, reset before": partial(keras.layers.GRU, reset_after=False),
+    }
+    # keras 3.15.1 takes a float64's tanh in float32 on JAX: nothing to compare there
+    if kind not in layers or dtype != "float32":
+        return None
+    options = {"use_bias": bias, "dtype": np.dtype(dtype).name}
+    zeros = dict.fromkeys(("kernel_initializer", "recurrent_initializer"), "zeros")
+    layer = layers[kind](
+        sizes.h, return_sequences=True, return_state=True, **options, **zeros
+    )
+    if both:
+        layer = keras.layers.Bidirectional(layer, dtype=options["dtype"])
+    layer.build((None, None, sizes.d))
+    every, trained = layer.weights, layer.trainable_variables
+    assert [v.path for v in every] == [v.path for v in trained]
+
+    def run(weights, xs, state=None, lengths=None):
+        rest = [v.value for v in layer.non_trainable_variables]
+        steps = jnp.arange(xs.shape[1])[None]
+        mask = None if lengths is None else steps < lengths[:, None]
+        start = None if state is None else list(state)
+        with jax.numpy_rank_promotion("allow"):  # it adds its biases so
+            found: Any = layer.stateless_call(
+                weights, rest, xs, initial_state=start, mask=mask
+            )
+        hs, *final = found[0]
+        return hs, tuple(final)
+
+    cell = kind.split(",")[0].split()[-1]
+    after = "before" not in kind
+    return Peer(
+        partial(convert.to_keras, kind=cell),
+        run,
+        batch_first=True,
+        read=partial(
+            convert.from_keras, kind=cell, reset_after=after, bidirectional=both
+        ),
+        weights=random_like([v.value for v in layer.weights], dtype),
+    )

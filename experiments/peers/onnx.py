@@ -1,0 +1,108 @@
+"""ONNX's recurrent operators as its own reference evaluator runs them, on a CPU.
+
+It has no gradient: that of E is taken by central differences, in float64.
+"""
+
+from typing import Any
+
+import jax
+import numpy as np
+
+from experiments.peers.record import Peer, Results, Sample, Sizes, random_like
+from jaxrnn import convert
+
+# By kind: the operator, the library's word for it, its number of gates, its options.
+_OPERATORS: dict[str, tuple[str, str, int, dict[str, int]]] = {
+    "elman": ("RNN", "elman", 1, {}),
+    "lstm": ("LSTM", "lstm", 4, {}),
+    "bidirectional lstm": ("LSTM", "lstm", 4, {}),
+    "gru": ("GRU", "gru", 3, {"linear_before_reset": 1}),
+    "gru, reset before": ("GRU", "gru", 3, {"linear_before_reset": 0}),
+}
+_STEP = 6e-6  # about the cube root of float64's eps
+
+
+def onnx(kind: str, sizes: Sizes, bias: bool, dtype: Any) -> Peer | None:
+    """The operator on random weights; its evaluator takes no lengths."""
+    if kind not in _OPERATORS:
+        return None
+    op, ours, gates, options = _OPERATORS[kind]
+    count = 1 + kind.startswith("bidirectional")
+    direction = "bidirectional" if count == 2 else "forward"
+    wide = gates * sizes.h
+    shapes = {"w": (count, wide, sizes.d), "r": (count, wide, sizes.h)}
+    shapes |= {"b": (count, 2 * wide)} if bias else {}
+    weights = random_like({k: np.empty(s) for k, s in shapes.items()}, dtype)
+    run = _evaluator(op, sizes.h, bias, {**options, "direction": direction})
+
+    def read(weights):
+        rest: dict[str, Any] = {"direction": direction, **options}
+        return convert.from_onnx(**weights, kind=ours, hidden_size=sizes.h, **rest)
+
+    def outputs(weights, xs, state):
+        given = {name.upper(): a for name, a in weights.items()} | {"X": xs}
+        # parts by direction; the operator wants [directions, B, H] of each part
+        each = len(state) // count
+        parts = [np.stack(state[k::each]) for k in range(each)]
+        given |= {"initial_h": parts[0]}
+        given |= {"initial_c": parts[1]} if op == "LSTM" else {}
+        y, *final = run(given)  # y [T, directions, B, H]
+        hs = np.concatenate(list(np.moveaxis(y, 1, 0)), axis=-1)
+        return hs, tuple(part[d] for d in range(count) for part in final)
+
+    def results(weights, sample: Sample):
+        wide = (weights, sample.xs, sample.state)
+        inputs = jax.tree.map(lambda a: np.array(a, np.float64), wide)
+        pulls = (sample.d_hs, *sample.d_final)
+
+        def error():
+            hs, final = outputs(*inputs)
+            return sum(np.vdot(a, b) for a, b in zip((hs, *final), pulls, strict=True))
+
+        def difference(leaf):
+            slope = np.empty_like(leaf)
+            for i, value in np.ndenumerate(leaf):
+                ends = []
+                for moved in (value + _STEP, value - _STEP):
+                    leaf[i] = moved
+                    ends.append(error())
+                leaf[i] = value
+                slope[i] = (ends[0] - ends[1]) / (2 * _STEP)
+            return slope
+
+        return Results(*outputs(*inputs), *jax.tree.map(difference, inputs))
+
+    return Peer(
+        lambda params: params,  # ONNX has files of its own: nothing is written
+        None,
+        read=read,
+        weights=weights,
+        results=results,
+        lengths=False,
+    )
+
+
+def _evaluator(op: str, units: int, bias: bool, options: dict[str, Any]) -> Any:
+    """given inputs by name -> outputs, in float64."""
+    import onnx  # pyright: ignore[reportMissingImports]
+    from onnx.reference import (  # pyright: ignore[reportMissingImports]
+        ReferenceEvaluator,
+    )
+
+    both = 1 + (options["direction"] == "bidirectional")
+    if op == "RNN":  # which the evaluator does not double by itself
+        options = {**options, "activations": ["Tanh"] * both}
+    states = ["initial_h", "initial_c"] if op == "LSTM" else ["initial_h"]
+    given = ["X", "W", "R", "B" if bias else "", "", *states]
+    made = ["Y", "Y_h", "Y_c"] if op == "LSTM" else ["Y", "Y_h"]
+    node = onnx.helper.make_node(op, given, made, hidden_size=units, **options)
+
+    def described(name):
+        kind = onnx.TensorProto.DOUBLE
+        return onnx.helper.make_tensor_value_info(name, kind, None)
+
+    sides = (list(map(described, filter(None, given))), list(map(described, made)))
+    graph = onnx.helper.make_graph([node], op, *sides)
+    opset = onnx.helper.make_opsetid("", 22)
+    evaluator = ReferenceEvaluator(onnx.helper.make_model(graph, opset_imports=[opset]))
+    return lambda inputs: evaluator.run(None, inputs)

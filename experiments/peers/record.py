@@ -1,0 +1,112 @@
+"""A network in another library, and what both sides of a comparison give."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+KINDS = (
+    "elman",
+    "lstm",
+    "optimized lstm",
+    "gru",
+    "gru, reset before",
+    "bidirectional lstm",
+)
+
+
+class Sizes(NamedTuple):
+    """Inputs a step and units."""
+
+    d: int
+    h: int
+
+
+class Sample(NamedTuple):
+    """What a comparison runs on, and the derivatives of E by what comes out.
+
+    Shapes:  xs [T, B, D], d_hs [T, B, ·], lengths [B] or None; parts of a state [B, H],
+             in the library's order: h, c, and forward before backward.
+    """
+
+    xs: Any
+    state: tuple[Any, ...]
+    lengths: Any
+    d_hs: Any
+    d_final: tuple[Any, ...]
+
+
+class Results(NamedTuple):
+    """Outputs, zero past the lengths, and E's gradient."""
+
+    hs: Any
+    final: tuple[Any, ...]
+    d_weights: Any
+    d_xs: Any
+    d_state: tuple[Any, ...]
+
+
+class Peer(NamedTuple):
+    """A network in another library.
+
+    write(params) -> weights in its own layout, by jaxrnn.convert
+    run(weights, xs, state=None, lengths=None) -> (hs, final), traced by JAX; None where
+        the library is no JAX. A state is the parts of `Sample`; None is its own zeros.
+    batch_first: whether xs and hs of `run` are [B, T, ...] in place of [T, B, ...].
+    read(weights) -> (cell or layer, params), by jaxrnn.convert
+    weights: random ones; no bias is zero.
+    results(weights, sample) -> Results, where the library is no JAX.
+    lengths: whether it takes them.
+    """
+
+    write: Callable[[Any], Any]
+    run: Any  # Callable[..., tuple[Any, Any]] | None
+    batch_first: bool = False
+    read: Any = None  # Callable[[Any], tuple[Any, Any]] | None
+    weights: Any = None
+    results: Callable[[Any, Sample], Results] | None = None
+    lengths: bool = True
+
+
+def results_of(peer: Peer, sample: Sample) -> Results:
+    """What the peer gives on its own weights."""
+    if peer.results is not None:
+        return peer.results(peer.weights, sample)
+    run = peer.run
+    if peer.batch_first:
+        swap = partial(jnp.swapaxes, axis1=0, axis2=1)
+
+        def run(weights, xs, state, lengths):
+            hs, final = peer.run(weights, swap(xs), state, lengths)
+            return swap(hs), final
+
+    return by_jax(run)(peer.weights, sample)
+
+
+def by_jax(run: Any) -> Callable[[Any, Sample], Results]:
+    """Results of `run(weights, xs, state, lengths) -> (hs, final)`, traced by JAX."""
+
+    @jax.jit
+    def results(weights, sample):
+        def error(weights, xs, state):
+            hs, final = run(weights, xs, state, sample.lengths)
+            if sample.lengths is not None:
+                inside = jnp.arange(len(hs))[:, None] < sample.lengths[None]
+                hs = jnp.where(inside[..., None], hs, jnp.zeros_like(hs))
+            pulls = zip((hs, *final), (sample.d_hs, *sample.d_final), strict=True)
+            return sum(jnp.vdot(a, b) for a, b in pulls), (hs, tuple(final))
+
+        found = jax.grad(error, (0, 1, 2), has_aux=True)
+        grads, (hs, final) = found(weights, sample.xs, sample.state)
+        return Results(hs, final, *grads)
+
+    return results
+
+
+def random_like(tree: Any, dtype: Any) -> Any:
+    """Random numbers in the tree's shapes."""
+    rng = np.random.default_rng(7)
+    return jax.tree.map(lambda a: rng.normal(0, 0.5, a.shape).astype(dtype), tree)

@@ -1,0 +1,146 @@
+"""What a check runs, compiled once for a function, its static options and shapes."""
+
+from collections.abc import Callable, Iterator
+from functools import lru_cache, partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jaxrnn.networks import Network
+
+
+class Given(NamedTuple):
+    """What follows params in a call: positional, and the options that are arrays."""
+
+    batch: tuple[Any, ...]
+    arrays: dict[str, Any]
+
+
+class Programs(NamedTuple):
+    """Compiled functions of (params, given), and of what is named beside them.
+
+    manual: E, and ∂E/∂params by hand. error: E. reverse: ∂E/∂params, JAX's own.
+    along(…, v): of E and of the outputs, their derivative along v, by forward AD.
+    pull(…, adjoint): Jᵀ λ of the outputs, by hand.
+    outputs: what λ pairs with. by_step: ∂E/∂xs by hand and JAX's own; a network's.
+    cotangents: ∂E/∂hs; a network's.
+    """
+
+    manual: Callable[..., tuple[Array, Any]]
+    error: Callable[..., Array]
+    reverse: Callable[..., Any]
+    along: Callable[..., tuple[Array, Any]]
+    pull: Callable[..., Any]
+    outputs: Callable[..., Any]
+    by_step: Callable[..., tuple[Array, Array]] | None = None
+    cotangents: Callable[..., Array] | None = None
+
+
+def programs(f: Any, static: tuple[tuple[str, Any], ...]) -> Programs:
+    """The programs of a network or a function with these static options.
+
+    Kept between calls, unless the function has no hash.
+    """
+    try:
+        return _kept(f, static)
+    except TypeError:
+        return _programs(f, static)
+
+
+def _programs(f: Any, static: tuple[tuple[str, Any], ...]) -> Programs:
+    options = dict(static)
+
+    def call(function, params, given, **more):
+        return function(params, *given.batch, **given.arrays, **options, **more)
+
+    if not isinstance(f, Network):
+
+        def error(params, given, gradient):
+            return call(f, params, given, gradient=gradient)
+
+        by_hand = jax.value_and_grad(partial(error, gradient="manual"))
+        return _compiled(by_hand, error, error)
+
+    def error(params, given, gradient):
+        return call(f.error, params, given, gradient=gradient)
+
+    def outputs(params, given, gradient):
+        xs, _, *state = given.batch
+        arrays = {k: a for k, a in given.arrays.items() if k != "weights"}
+        return f.apply(params, xs, *state, gradient=gradient, **arrays, **options)
+
+    @jax.jit
+    def by_step(params, given):
+        xs, *rest = given.batch
+
+        def of(gradient):
+            def of_xs(xs):
+                return error(params, given._replace(batch=(xs, *rest)), gradient)
+
+            return jax.grad(of_xs)(xs)
+
+        return of("manual"), of("autodiff")
+
+    def cotangents(params, given):
+        return call(f.cotangents, params, given)[1]
+
+    made = _compiled(partial(call, f.gradients), error, outputs)
+    return made._replace(by_step=by_step, cotangents=jax.jit(cotangents))
+
+
+_kept = lru_cache(maxsize=64)(_programs)
+
+
+def _compiled(manual: Any, error: Any, outputs: Any) -> Programs:
+    autodiff = partial(error, gradient="autodiff")
+
+    def both(params, given):
+        return autodiff(params, given), outputs(params, given, "autodiff")
+
+    @jax.jit
+    def along(params, given, v):
+        return jax.jvp(lambda p: both(p, given), (params,), (v,))[1]
+
+    @jax.jit
+    def pull(params, given, adjoint):
+        _, back = jax.vjp(lambda p: outputs(p, given, "manual"), params)
+        return back(adjoint)[0]
+
+    return Programs(
+        manual=jax.jit(manual),
+        error=jax.jit(autodiff),
+        reverse=jax.jit(jax.grad(autodiff)),
+        along=along,
+        pull=pull,
+        outputs=jax.jit(partial(outputs, gradient="autodiff")),
+    )
+
+
+def check_programs(made: Programs, params: Any, given: Given, forward: bool) -> None:
+    """Raise, before anything is compiled, for an E that cannot be checked."""
+    traced = made.error.trace(params, given)
+    shape = jax.tree.map(jnp.shape, traced.out_info)
+    if getattr(traced.out_info, "shape", None) != ():
+        raise ValueError(f"E: expected a scalar, got shape {shape}")
+    names = {e.primitive.name for e in _equations(traced.jaxpr.jaxpr)}
+    if forward and any(name.startswith("custom_vjp") for name in names):
+        raise ValueError(
+            "f: expected one that hands `gradient` on to unroll; its value is made by "
+            "a derivative by hand, or another jax.custom_vjp, with gradient='autodiff' "
+            "as well, which forward mode cannot pass. For a custom_vjp of your own, "
+            "such as a surrogate gradient, give against=('reverse',)"
+        )
+
+
+def _equations(jaxpr: Any) -> Iterator[Any]:
+    """All equations, those inside of equations included."""
+    for equation in jaxpr.eqns:
+        yield equation
+        for inner in jax.tree.leaves(
+            list(equation.params.values()), is_leaf=lambda p: hasattr(p, "eqns")
+        ):
+            inner = getattr(inner, "jaxpr", inner)
+            if hasattr(inner, "eqns"):
+                yield from _equations(inner)

@@ -1,0 +1,102 @@
+"""What an editor sees: pyright flags wrong calls, line by line, and only those."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("pyright") is None,
+    reason="pyright is not installed: pip install 'jaxrnn[dev]'",
+)
+
+HEADER = """
+import jax
+from jaxrnn import (
+    bidirectional, elman, gru, indrnn, layer_norm, lru, lstm, noisy, stack, unroll
+)
+key = jax.random.key(0)
+cell = lstm()
+p = cell.init(key, input_size=3, hidden_size=4)
+xs = jax.numpy.ones((5, 3))
+"""
+WRONG = [
+    'elman("Tanh")',
+    "elman(32)",
+    "gru(32)",
+    "lstm(32)",
+    "lstm(forgetbias=1.0)",
+    "cell.init(key, inputsize=3, hidden_size=4)",
+    "cell.init(key, 3, 4.0)",
+    "cell.init(key, 3, (4, 5))",
+    "unroll(cell, p, xs, lenghts=3)",
+    'unroll(cell, p, xs, gradient="auto")',
+    'stack(lstm(), skip="res")',
+    "stack([lstm(), gru()])",
+    'bidirectional(gru(), merge="add")',
+    'elman(recurrent="eye")',
+    "layer_norm(lstm)",
+    "noisy(stack(lstm()))",
+    "stack(lstm()).init(key, inputsize=3, hidden_size=4)",
+]
+RIGHT = [
+    'elman("tanh")',
+    "elman(jax.numpy.sin)",
+    'indrnn("relu")',
+    "gru(reset_after=False)",
+    "lstm(forget_bias=1, projection=3)",
+    "lru(r_min=0.5)",
+    "cell.init(key, 3, 4, bias=False, dtype=jax.numpy.bfloat16)",
+    'cell.init(key, 3, 4, dtype="float32").w_x.shape',
+    "cell.initial_state(p, 8)",
+    "cell.initial_state(p, (8, 2))",
+    "unroll(cell, p, xs, lengths=3)",
+    'stack(lstm(), gru(), skip="residual").init(key, 3, 4)',
+    "stack(lstm(), gru()).init(key, 3, (4, 5))",
+    'bidirectional(gru(), merge="sum")',
+    "bidirectional(gru(), merge=None)",
+    "noisy(layer_norm(lstm()), zoneout=(0.1, 0.2))",
+]
+
+
+@pytest.fixture(scope="module")
+def errors(tmp_path_factory) -> dict[int, str]:
+    """What pyright says of each line of one file: right calls, then wrong ones."""
+    folder = tmp_path_factory.mktemp("types")
+    file = folder / "calls.py"
+    file.write_text("\n".join([HEADER, *RIGHT, *WRONG]))
+    root = Path(__file__).parent.parent
+    config = {"extraPaths": [str(root)], "reportUnusedExpression": False}
+    (folder / "pyrightconfig.json").write_text(json.dumps(config))
+    options = ["--outputjson", "--pythonpath", sys.executable, "--project", str(folder)]
+    run = [sys.executable, "-m", "pyright", *options]
+    done = subprocess.run(run, capture_output=True, text=True, cwd=folder)
+    if not done.stdout.startswith("{"):
+        pytest.skip(f"pyright does not start: {done.stderr.strip()[-200:]}")
+    said = json.loads(done.stdout)["generalDiagnostics"]
+    return {
+        d["range"]["start"]["line"]: d["message"]
+        for d in said
+        if d["severity"] == "error"
+    }
+
+
+def line_of(call: str) -> int:
+    return HEADER.count("\n") + 1 + (RIGHT + WRONG).index(call)
+
+
+@pytest.mark.parametrize("call", WRONG)
+def test_a_wrong_call_is_flagged(call, errors):
+    assert line_of(call) in errors
+
+
+@pytest.mark.parametrize("call", RIGHT)
+def test_a_right_call_is_not(call, errors):
+    assert line_of(call) not in errors, errors[line_of(call)]
+
+
+def test_nothing_else_is_flagged(errors):
+    assert set(errors) <= {line_of(call) for call in WRONG}
