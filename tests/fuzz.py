@@ -44,6 +44,9 @@ EVERY = 4  # one call of so many
 PACKAGE = Path(jaxrnn.__file__).parent
 
 
+LEFT_OUT = object()  # in the place of a value: call without it
+
+
 class Try(NamedTuple):
     """A value to put in an argument's place; `same`: as the call's own, in disguise."""
 
@@ -396,7 +399,7 @@ def batch_shape(good=(8,)) -> Iterator[Try]:
 def initial(sizes=("input_size", "hidden_size")) -> dict[str, Iterable[Try]]:
     """What to try of an `init`'s arguments."""
     tries = {"key": key(), "bias": flag(True)}
-    tries |= {name: positive(H) for name in sizes}
+    tries |= {name: positive({"output_size": OUT}.get(name, H)) for name in sizes}
     tries["input_size"] = positive(D)
     dtypes = [Try("no dtype", bad) for bad in ("float3", 3, [], "int32", "c8", bool)]
     dtypes += [Try("float64", "float64", EITHER), Try("bfloat16", "bfloat16", WORK)]
@@ -446,8 +449,9 @@ def runs() -> Iterator[Site]:
     case = lstm_case()
     given = {"cell": jaxrnn.lstm(), "params": case.params, "xs": case.xs}
     given |= {"state": case.state, "reset_to": case.state, "reverse": False} | marks()
+    given["mask"] = ~marks()["resets"]
     plan = {"chunk_size": 2, "store": "states"}
-    back = {"cotangents": case.d_states, "final": case.d_final}
+    back = {"cotangents": case.d_states.h, "final": case.d_final}
     newton = {"max_iterations": 5, "tolerance": 1e-5}
     names = {
         "unroll": (
@@ -458,7 +462,7 @@ def runs() -> Iterator[Site]:
         "parallel.unroll": (parallel.unroll, newton),
         "parallel.bptt": (parallel.bptt, back),
     }
-    by_part = ("tuple", "NamedTuple", "array")  # a tuple of parts or one array will do
+    by_part = ("None", "tuple", "NamedTuple", "array")  # parts, or one array, will do
     for name, (function, more) in names.items():
         brief = name != "unroll"
         tries = {
@@ -468,6 +472,7 @@ def runs() -> Iterator[Site]:
             "state": state(case.state, brief=brief),
             "lengths": list(lengths(marks()["lengths"]))[:: 3 if brief else 1],
             "resets": list(resets(marks()["resets"]))[:: 3 if brief else 1],
+            "mask": list(resets(given["mask"]))[:: 4 if brief else 1],
             "reset_to": list(state(case.state, brief=True))[:: 2 if brief else 1],
             "reverse": flag(False),
             "chunk_size": [*positive(2, none=WORK), Try("huge", 2**70, WORK, True)],
@@ -475,14 +480,15 @@ def runs() -> Iterator[Site]:
             "gradient": choice("manual"),
             "return_states": flag(False),
             "cotangents": [
-                *array(case.d_states.h, brief=True, none=EITHER),
                 *(
                     t
-                    for t in record(case.d_states, none=EITHER)
-                    if t.kind not in by_part
+                    for t in array(case.d_states.h, brief=True, none=EITHER)
+                    if t.kind != "NamedTuple"
                 ),
-                *part(
-                    case.d_states, "c", array(case.d_states.c, none=EITHER, brief=True)
+                *(
+                    t._replace(same=False)
+                    for t in state(case.d_states, none=EITHER, brief=True)
+                    if t.kind not in by_part
                 ),
             ],
             "final": state(case.d_final, brief=True),
@@ -545,14 +551,40 @@ def folded() -> Iterator[Site]:
     yield Site(
         "step",
         jaxrnn.step,
-        {"cell": jaxrnn.lstm(), "params": case.params, "state": case.state, "x": xs[0]},
+        {"cell": jaxrnn.lstm(), "params": case.params, "state": case.state, "x": xs[0]}
+        | {"reset": np.array([True, False])},
         {
             "cell": layer(forward_only=True),
             "params": params(case.params, brief=True),
             "state": state(case.state, none=REFUSE),
             "x": array(xs[0]),
+            "reset": [
+                *(
+                    t
+                    for t in resets(np.array([True, False]))
+                    if t.kind != "batch first"
+                ),
+                Try("left out", LEFT_OUT, WORK),
+            ],
+            "reset_to": list(state(case.state, brief=True))[::3],
         },
     )
+    yield Site(
+        "last",
+        jaxrnn.last,
+        {"hs": case.d_states.h, "lengths": marks()["lengths"]},
+        {
+            "hs": [
+                t
+                for t in array(case.d_states.h, free=(0, 2), brief=True, wide=EITHER)
+                if t.kind not in ("int", "complex", "float16", "NamedTuple")
+            ],
+            "lengths": lengths(marks()["lengths"]),
+        },
+        {"hs": ("hs", "lengths"), "lengths": ("lengths", "hs")},
+    )
+    trees = [Try("no array", bad) for bad in ("w", 3, [1.0], {"a": "b"}, object())]
+    yield Site("summary", jaxrnn.summary, {"params": case.params}, {"params": trees})
     for name, maker in (("lstm", jaxrnn.lstm()), ("stack", jaxrnn.stack(jaxrnn.gru()))):
         own = maker.init(jax.random.key(0), D, H)
         tries = list(params(own, brief=True)) if name == "lstm" else []
@@ -588,9 +620,11 @@ def nested() -> Iterator[Site]:
         wrong_state = [t for t in wrong if t.value is not case.state][1:]
         wrong_params = [t for t in wrong if t.value is not case.params]
         noises = [Try("number", 3), Try("str", "a"), Try("list", [1]), Try("array", xs)]
-        noises += [Try("CellNoise", CellNoise(mask=np.ones((B, H), "f4")))]
         if jax.tree.leaves(noise):
-            noises += [Try("deleted", deleted(noise))]
+            noises += [Try("CellNoise", CellNoise(mask=np.ones((B, H), "f4")))]
+            noises += [Try("deleted", deleted(noise)), Try("unsaid", LEFT_OUT)]
+            noises += [Try("key", jax.random.key(0), WORK), Try("None", None, WORK)]
+            noises += [Try("many keys", jax.random.split(jax.random.key(0)))]
         yield Site(
             f"unroll({name})",
             jaxrnn.unroll,
@@ -640,6 +674,8 @@ def factories() -> Iterator[Site]:
             "coupled": flag(False),
             "memory_norm": flag(False),
             "projection": positive(2, none=WORK),
+            "projection_bias": flag(False),
+            "memory_clip": above_0(1.0, none=WORK, infinite=EITHER),
         },
         "lru": {
             "r_min": number(0.1, bad=(-0.1, 1.0, 0.95)),
@@ -655,6 +691,7 @@ def factories() -> Iterator[Site]:
         },
     }
     given = {
+        "lstm": {"projection": 2},
         "lru": {"r_min": 0.1, "r_max": 0.9, "max_phase": 1.0},
         "layer_norm": {"cell": jaxrnn.gru()},
         "clipped": {"cell": jaxrnn.gru(), "threshold": 1.0},
@@ -663,6 +700,7 @@ def factories() -> Iterator[Site]:
         make = getattr(new, name)
         its = given.get(name, {})
         yield Site(name, make, its, tries, words)
+        its = {} if name == "lstm" else its
         init = make(**its).init
         wanted = initial() if name in ("lstm", "lru") else {}
         wanted = wanted or {"key": [Try("None", None), Try("no key", 0)]}
@@ -733,7 +771,7 @@ def combined() -> Iterator[Site]:
         stack,
         {"layers": (cell, cell)},
         {
-            "layers": [*several, Try("a list", ([cell, cell],), WORK)],
+            "layers": [*several, Try("a list", ([cell, cell],), EITHER)],
             "skip": choice("residual", none=WORK),
             "dropout": rate(0.1),
         },
@@ -852,6 +890,7 @@ def nets() -> Iterator[Site]:
     of_net += part(own, "cell", params(case.params, brief=True))
     shares = rng.uniform(0.5, 1, size=(T, B)).astype("f4")
     ones = np.ones((T, B), "f4")
+    whole = ("int", "int64", "bool")  # weights may be counts, too
     for name in ("apply", "error", "gradients", "cotangents"):
         brief = name != "gradients"
         given = {"params": own, "xs": case.xs, "state": case.state} | marks()
@@ -872,7 +911,10 @@ def nets() -> Iterator[Site]:
             given |= {"targets": ys, "weights": shares}
             tries["targets"] = array(ys, brief=brief, wide=EITHER)
             tries["weights"] = [
-                *array(shares, brief=brief, none=WORK, wide=WORK),
+                *(
+                    t._replace(expect=EITHER) if t.kind in whole else t
+                    for t in array(shares, brief=brief, none=WORK, wide=WORK)
+                ),
                 Try("zeros", np.zeros_like(shares), WORK),
             ]
         tries["params"] += in_readout if name == "gradients" else in_readout[::2]
@@ -927,7 +969,11 @@ def flow() -> Iterator[Site]:
                 case.xs, free=() if options.keys() & errors else (0,), brief=True
             ),
             "state": list(state(case.state, brief=True))[::2],
-            "cotangents": array(case.d_states.h, none=EITHER, brief=True),
+            "cotangents": [
+                t
+                for t in array(case.d_states.h, none=EITHER, brief=True)
+                if t.kind != "NamedTuple" or "lags" in options
+            ],
             "final": list(state(case.d_final, brief=True))[::2],
             "lags": [*positive(2, none=WORK), Try("too many", T + 1)],
             "lengths": list(lengths(marks()["lengths"]))[::4],
@@ -1301,7 +1347,10 @@ def steps() -> Iterator[Site]:
         Try("another optimiser's", other, EITHER),
         Try("deleted", deleted(train)),
     ]
-    states += [Try("tuple", tuple(train)), Try("part", train._replace(step="a"))]
+    states += [
+        Try("tuple", tuple(train), EITHER),
+        Try("part", train._replace(step="a")),
+    ]
     states += [
         Try("part", train._replace(params=None)),
         Try("part", train._replace(state=None), EITHER),
@@ -1328,6 +1377,8 @@ def steps() -> Iterator[Site]:
             "batch": odd,
             "flush": [Try("no flag", bad) for bad in ("yes", None, [], 2)]
             + [Try("does not accumulate", True)],
+            "reduce": choice("mean"),
+            "seed": [Try("no seed", bad) for bad in (1.5, "a", [0], True)],
         },
         words,
         binds=False,
@@ -1390,6 +1441,10 @@ def checks() -> Iterator[Site]:
                 Try("complex", {"w": x + 1j}),
             ],
             "batch": [Try("none at all", ()), Try("too many", (x, x))],
+            "against": [
+                *(Try("no list", bad) for bad in (3, [3], ["revers"], "revers", ())),
+                Try("some", ["reverse"], WORK),
+            ],
             "dtype": [Try("no dtype", value) for value in dtypes]
             + [Try("float32", "float32", WORK), Try("np.float64", np.float64, WORK)],
             "seed": [Try("no seed", value) for value in (-1, 1.5, "a", [0], None)],
@@ -1466,7 +1521,7 @@ def conversions() -> Iterator[Site]:
         Try("number", 3),
     ]
     makes = {
-        "torch": (convert.to_torch, convert.from_torch, "state_dict"),
+        "torch": (convert.to_torch, convert.from_torch, "source"),
         "keras": (convert.to_keras, convert.from_keras, "weights"),
         "flax": (convert.to_flax, convert.from_flax, "params"),
         "nnx": (convert.to_nnx, convert.from_nnx, "params"),
@@ -1474,10 +1529,13 @@ def conversions() -> Iterator[Site]:
     }
     for name, (give, take, argument) in makes.items():
         there = jax.tree.map(np.asarray, give(own, "lstm"))
-        tries = {argument: weights_in(there), "kind": list(kind)}
+        tries = {argument: weights_in(there), "kind": kind[name == "torch" :]}
         if name != "haiku":
-            tries["activation"] = act
+            tries["activation"] = act[name == "keras" :]
+        if name == "torch":
+            tries["prefix"] = [Try("no prefix", bad) for bad in (None, 3, "rnn.", b"a")]
         if name == "keras":
+            tries["recurrent_activation"] = act[1:]
             tries["reset_after"] = [Try("no flag", bad) for bad in (0, None, "yes")]
             tries["bidirectional"] = flag(False)
         given = {argument: there, "kind": "lstm"}
@@ -1615,8 +1673,6 @@ def needed(function: Callable) -> str | None:
     return next((p.name for p in plain if p.default is p.empty), None)
 
 
-LEFT_OUT = object()
-
 # The judgement -----------------------------------------------------------------------
 
 BINDING = re.compile(
@@ -1650,7 +1706,7 @@ def is_clear(call: Call, error: Exception) -> bool:
     if call.kind in ("size", "rank", "of another cell", "rows"):
         words |= set(call.site.given)  # two disagree: either may be named
     named = any(re.search(rf"(?<!\w){re.escape(word)}(?!\w)", said) for word in words)
-    return named and bool(re.search(r"expected|got|takes|needs", said))
+    return named and bool(re.search(r"expected|got|takes|donated|deleted", said))
 
 
 def numbers_of(value: Any) -> list[np.ndarray]:
@@ -1711,7 +1767,7 @@ class Judge:
 
 @contextmanager
 def as_users_run():
-    """JAX's own rules of promotion; tracebacks whole, to see who raised; fast builds."""
+    """JAX's own promotion; whole tracebacks, to see who raised; quick compilation."""
     settings = {
         "jax_numpy_dtype_promotion": "standard",
         "jax_numpy_rank_promotion": "allow",
