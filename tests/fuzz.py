@@ -155,7 +155,7 @@ def array(good, *, free=(), none=REFUSE, wide=WORK, brief=False) -> Iterator[Try
     yield Try("big-endian", good.astype(">f4"), EITHER, same=True)
     yield Try("masked", masked(good))
     yield Try("deleted", deleted(good))
-    yield Try("key", jax.random.split(jax.random.key(0), max(good.size, 1)))
+    yield Try("key", jax.random.split(jax.random.key(0), good.shape))
     if brief:
         return
     yield Try("bool", good > 0)
@@ -551,7 +551,7 @@ def folded() -> Iterator[Site]:
         "step",
         jaxrnn.step,
         {"cell": jaxrnn.lstm(), "params": case.params, "state": case.state, "x": xs[0]}
-        | {"reset": np.array([True, False])},
+        | {"reset": np.array([True, False]), "reset_to": case.state},
         {
             "cell": layer(forward_only=True),
             "params": params(case.params, brief=True),
@@ -713,7 +713,7 @@ def factories() -> Iterator[Site]:
         lambda size=None: jaxrnn.lstm() if size is None else jaxrnn.lstm(size),
         {},
         {"size": [Try("size first", 32)]},
-        {"size": ("forget_bias", "positional")},
+        {"size": ("lstm",)},
         binds=False,
     )
 
@@ -1419,10 +1419,11 @@ def checks() -> Iterator[Site]:
         return jaxrnn.check_gradients(f_or_network, params, *batch, **options)
 
     case, cell = lstm_case(), jaxrnn.lstm()
-    bad = (None, 3, "net", jaxrnn.network, cell, case.params)
+    bad = (None, 3, "net", cell, case.params)
     tries = [Try("no function", value) for value in bad]
     tries += [Try(f"returns, {kind}", value) for kind, value in returns.items()]
     tries += [Try("arguments", lambda p, x: p["w"].sum())]
+    tries += [Try("arguments", jaxrnn.network)]
     dtypes = ("float16", "int32", "flaot32", 3, [], complex)
     yield Site(
         "check_gradients",
@@ -1698,7 +1699,7 @@ def is_clear(call: Call, error: Exception) -> bool:
     said = str(error)
     if type(error) not in (ValueError, TypeError):
         return type(error).__module__.startswith("jaxrnn")
-    if BINDING.search(said):  # Python's own, of the very call
+    if BINDING.search(said):  # of the very call, or of a function that was given
         return call.kind in ("no such option", "left out", "size first", "arguments")
     if not ours(frames(error)[-1]) or FOREIGN.search(said) or len(said) > 500:
         return False
@@ -1706,7 +1707,7 @@ def is_clear(call: Call, error: Exception) -> bool:
     if call.kind in ("size", "rank", "of another cell", "rows"):
         words |= set(call.site.given)  # two disagree: either may be named
     named = any(re.search(rf"(?<!\w){re.escape(word)}(?!\w)", said) for word in words)
-    return named and bool(re.search(r"expected|got|takes|donated|deleted", said))
+    return named and bool(re.search(r"expected|got|takes|go to|donated|deleted", said))
 
 
 def numbers_of(value: Any) -> list[np.ndarray]:
