@@ -1641,17 +1641,6 @@ def sites(only: str = "") -> list[Site]:
     return [s for group in GROUPS for s in group() if only in s.name]
 
 
-def sample(table: Iterable[Call], every: int) -> list[Call]:
-    """The first call of every kind, and of the wrong ones one in so many."""
-    found, kinds = [], set()
-    for i, call in enumerate(table):
-        kind = call.kind.split(",")[0], call.expect  # after a comma, the particular
-        if kind not in kinds or (i % every == 0 and call.expect == REFUSE):
-            found.append(call)
-        kinds.add(kind)
-    return found
-
-
 def calls(only: str = "") -> Iterator[Call]:
     """Every call of the table."""
     for site in sites(only):
