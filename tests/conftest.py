@@ -33,8 +33,10 @@ def compile_fast():
     """Leave out XLA's optimisations, where a test is about mathematics alone."""
     before = jax.config.read("jax_disable_most_optimizations")
     jax.config.update("jax_disable_most_optimizations", True)
+    jax.clear_caches()  # no other module may run these programs, nor this one theirs
     yield
     jax.config.update("jax_disable_most_optimizations", before)
+    jax.clear_caches()
 
 
 @pytest.fixture
