@@ -86,14 +86,14 @@ def as_array(name: str, value: Any, *, allow_lists: bool = False) -> Array:
             f"{name}: expected a plain array, got a masked one, whose mask would be "
             "lost; use its .filled(), and weights or mask for what is left out"
         )
-    if isinstance(value, jax.Array) and not isinstance(value, Tracer):
-        if value.is_deleted():
+    if isinstance(value, jax.Array):
+        if not isinstance(value, Tracer) and value.is_deleted():
             raise ValueError(
                 f"{name}: got an array that has been deleted or donated; train_step "
                 "donates its state, so keep the one that it returns"
             )
-        return value
-    if isinstance(value, jax.Array):
+        if jnp.issubdtype(value.dtype, jax.dtypes.extended):
+            raise TypeError(f"{name}: expected numbers, got {value.dtype}")
         return value
     plain = isinstance(value, np.ndarray | np.generic)
     plain = plain or (allow_lists and isinstance(value, list | tuple | int | bool))
@@ -108,9 +108,16 @@ def as_array(name: str, value: Any, *, allow_lists: bool = False) -> Array:
         value = np.asarray(value)
     except ValueError:
         raise ValueError(f"{name}: expected an array, got a ragged list") from None
-    if value.dtype.kind not in "biufcV":
+    if value.dtype.kind not in "biufcV" or value.dtype.names:
         raise TypeError(f"{name}: expected numbers, got {value.dtype}")
     return jnp.asarray(value.astype(value.dtype.newbyteorder("="), copy=False))
+
+
+def as_arrays(name: str, tree: Any) -> Any:
+    """A pytree with each leaf read by `as_array`; None stays."""
+    return jax.tree_util.tree_map_with_path(
+        lambda path, leaf: as_array(name + jax.tree_util.keystr(path), leaf), tree
+    )
 
 
 def check_shape(name: str, value: Any, shape: tuple[int, ...]) -> None:
