@@ -7,9 +7,11 @@
 Cells:     `elman`, `lstm`, `gru`, `mgu`, `indrnn`, `mingru`, `lru`; `custom_cell` makes
            one from a gate map; `layer_norm` and `clipped` change one.
 Layers:    `stack`, `bidirectional`, `backward_only`, `learned_start` and `noisy`, whose
-           noise `draw_noise` draws. What takes a cell takes a layer.
+           noise `draw_noise` draws; `transition` makes one from any pure step. What
+           takes a cell takes a layer.
 Running:   `unroll` over a sequence, `step` once, `last` for the last outputs; `bptt`,
-           the backward pass called by hand. `network` adds a readout and an error.
+           the backward pass called by hand; `scan`, in the place of `lax.scan`.
+           `network` adds a readout and an error.
 Looking:   `check_gradients`, `summary`, and the module `gradient_flow`.
 Modules:   `convert` (weights of other libraries), `online` (gradients carried forward),
            `parallel` (in parallel in time), `optim`, `training`, `layers`.
@@ -39,7 +41,7 @@ from jaxrnn.cells import (
     mingru,
 )
 from jaxrnn.gradcheck import GradientReport, check_gradients
-from jaxrnn.layer import CellNoise, Layer
+from jaxrnn.layer import CellNoise, Layer, Transition
 from jaxrnn.layers import (
     backward_only,
     bidirectional,
@@ -47,9 +49,11 @@ from jaxrnn.layers import (
     learned_start,
     noisy,
     stack,
+    transition,
 )
 from jaxrnn.model import last, step, unroll
 from jaxrnn.networks import Network, NetworkParams, ReadoutParams, network, readout
+from jaxrnn.scanning import scan
 from jaxrnn.summaries import summary
 
 __all__ = [
@@ -64,6 +68,7 @@ __all__ = [
     "Params",
     "ReadoutParams",
     "State",
+    "Transition",
     "backward_only",
     "bidirectional",
     "bptt",
@@ -90,9 +95,11 @@ __all__ = [
     "optim",
     "parallel",
     "readout",
+    "scan",
     "stack",
     "step",
     "summary",
     "training",
+    "transition",
     "unroll",
 ]

@@ -20,9 +20,10 @@ from jax.typing import DTypeLike
 
 from jaxrnn._core.activations import ACTIVATIONS
 from jaxrnn._core.by_value import by_value
-from jaxrnn._core.checks import check_array, check_choice, check_positive, check_rank
+from jaxrnn._core.checks import check_array, check_choice, check_positive
 from jaxrnn._core.door import as_layer
 from jaxrnn._core.errors import ERRORS, by_function, read_targets
+from jaxrnn._core.inputs import read_inputs
 from jaxrnn._core.maps import outer_sum, row_sum
 from jaxrnn._core.marks import inside_only
 from jaxrnn._core.mesh import vary_alike
@@ -221,7 +222,7 @@ def network(
             return hs, marks
 
         # On a mesh each device has gradients of its own, summed by the caller.
-        params, _ = vary_alike(params, check_rank("xs", xs, "[T, ..., D]", 2))
+        params, _ = vary_alike(params, read_inputs(layer.x_ndim, xs)[0])
         hs, pull, marks = jax.vjp(hidden, params.cell, has_aux=True)
         read = read_of(params.readout, hs, marks, targets, weights)
         value, d_hs, d_readout = by_hand(params.readout, hs, marks, *read)

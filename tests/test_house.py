@@ -21,6 +21,7 @@ PLACES = [
     "cells",
     "layers",
     "model",
+    "scanning",
     "backprop",
     "networks",
     "gradient_flow",

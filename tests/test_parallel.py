@@ -446,7 +446,7 @@ def test_wrong_options_are_named(options, error):
 
 def test_what_cannot_run_in_parallel_is_refused():
     case = draw(elman(), dtype=jnp.bfloat16)
-    with pytest.raises(TypeError, match="xs: expected float32 or float64, got bf"):
+    with pytest.raises(TypeError, match="state: expected float32 or float64, got bf"):
         parallel.unroll(elman(), *case.inputs)
     case = draw(elman(), dtype=np.float32)
     with pytest.raises(ValueError, match="got a clipped cell"):

@@ -10,11 +10,13 @@ import jax.numpy as jnp
 from jax import Array
 from jax.sharding import AxisType
 
-from jaxrnn._core.checks import check_params, check_rank, read_alike
+from jaxrnn._core.checks import check_params, read_alike
 from jaxrnn._core.compiler import warn_of_compiler
+from jaxrnn._core.inputs import read_inputs
 from jaxrnn._core.marks import Marks, make_marks
+from jaxrnn._core.sizes import batch_axes
 from jaxrnn.cell import Cell
-from jaxrnn.layer import Carrier, CellNoise, Layer
+from jaxrnn.layer import Carrier, CellNoise, Layer, Transition
 
 
 def as_layer(layer: Any, name: str = "cell") -> Layer:
@@ -23,6 +25,8 @@ def as_layer(layer: Any, name: str = "cell") -> Layer:
         return layer
     if isinstance(layer, Cell):
         return _of_cell(layer)
+    if isinstance(layer, Transition):
+        return _of_transition(layer)
     got = type(layer).__name__
     if isfunction(layer):
         got = f"the function {layer.__name__}: call it, {layer.__name__}()"
@@ -53,6 +57,24 @@ def _of_cell(cell: Cell) -> Layer:
         return apply(cell, carrier, xs)
 
     return Layer(init, initial_state, output_size, noise, run)
+
+
+@cache
+def _of_transition(part: Transition) -> Layer:
+    def initial_state(params, batch_shape=()):
+        axes = batch_axes(batch_shape)
+        start = jax.tree.map(jnp.asarray, part.initial_state(params))
+        return jax.tree.map(lambda s: jnp.broadcast_to(s, (*axes, *s.shape)), start)
+
+    def noise(key, params, xs):
+        del key, params, xs  # what is drawn for a step is an input of it
+
+    def run(apply, carrier, xs):
+        return apply(part, carrier, xs)
+
+    return Layer(
+        part.init, initial_state, part.output_size, noise, run, x_ndim=part.x_ndim
+    )
 
 
 def check_forward(layer: Layer) -> None:
@@ -93,34 +115,33 @@ def enter(
     resets: Any = None,
     reset_to: Any = None,
     noise: Any = UNSAID,
-) -> tuple[Carrier, Marks, Array]:
+) -> tuple[Carrier, Marks, Any]:
     """A run's arguments as its carrier, its marks and its inputs; or a clear error.
 
     The cells' features are checked where their inputs are known, in `route`.
     """
     warn_of_compiler()
-    xs = check_rank("xs", xs, "[T, ..., D]", 2)
+    xs, axes = read_inputs(layer.x_ndim, xs)
     _check_mesh(xs)
-    start = layer.initial_state(params, xs.shape[1:-1])
-    state = start if state is None else _read_state("state", state, start, xs)
+    start = layer.initial_state(params, axes[1:])
+    state = start if state is None else _read_state("state", state, start, axes)
     restart = None
     if reset_to is not None:
-        restart = _read_state("reset_to", reset_to, start, xs)
+        restart = _read_state("reset_to", reset_to, start, axes)
     elif resets is not None:
         restart = start
-    marks = make_marks(xs, lengths, resets, mask)
+    marks = make_marks(axes, lengths, resets, mask)
     noise = _read_noise(layer, params, xs, noise)
     return Carrier(params, state, restart, noise), marks, xs
 
 
-def _read_state(name: str, state: Any, start: Any, xs: Array) -> Any:
+def _read_state(name: str, state: Any, start: Any, axes: tuple[int, ...]) -> Any:
     try:
         return read_alike(name, state, start)
     except ValueError as error:
-        batch = list(xs.shape[1:-1])
         raise ValueError(
-            f"{error}, since xs is [T, ..., D] = {list(xs.shape)} with a batch of "
-            f"{batch}; batch first? time comes first here"
+            f"{error}, since xs is [T, ...] = {list(axes)} with a batch of "
+            f"{list(axes[1:])}; batch first? time comes first here"
         ) from None
     except TypeError as error:
         raise TypeError(
@@ -129,9 +150,9 @@ def _read_state(name: str, state: Any, start: Any, xs: Array) -> Any:
         ) from None
 
 
-def _check_mesh(xs: Array) -> None:
+def _check_mesh(xs: Any) -> None:
     """Raise where an explicit mesh axis is on xs: a scan over it is refused by JAX."""
-    mesh = jax.typeof(xs).sharding.mesh
+    mesh = jax.typeof(jax.tree.leaves(xs)[0]).sharding.mesh
     if any(kind == AxisType.Explicit for kind in mesh.axis_types):
         raise ValueError(
             "xs: expected no explicit mesh axes, got a mesh with "
@@ -140,7 +161,7 @@ def _check_mesh(xs: Array) -> None:
         )
 
 
-def _read_noise(layer: Layer, params: Any, xs: Array, noise: Any) -> Any:
+def _read_noise(layer: Layer, params: Any, xs: Any, noise: Any) -> Any:
     """The noise of a run: drawn from a key, or checked to be what the layer draws."""
     if noise is None:
         return None

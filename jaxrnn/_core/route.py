@@ -43,8 +43,10 @@ def _apply(runner, marks, backward, part, carrier, xs, *, reverse=False):
         backward = not backward
     if isinstance(part, Layer):
         return part.run(partial(_apply, runner, marks, backward), carrier, xs)
-    check_features("xs", carrier.params, xs)
-    carrier, marks = _at_a_cell(carrier, marks)
+    carrier = carrier if marks.reset is not None else carrier._replace(restart=None)
+    if isinstance(part, Cell):
+        check_features("xs", carrier.params, xs)
+        carrier, marks = _at_a_cell(carrier, marks)
     if not backward:
         return runner(part, carrier, marks, xs)
     deltas, adjoints = turn((carrier.deltas, carrier.adjoints))
@@ -60,9 +62,8 @@ def _at_a_cell(carrier: Carrier, marks: Marks) -> tuple[Carrier, Marks]:
     _check_noise(noise, params, carrier.state)
     if noise.weights is not None:
         params = params._replace(w_s=params.w_s * noise.weights)
-    restart = None if marks.reset is None else carrier.restart
     mask = CellNoise(mask=noise.mask)
-    carrier = carrier._replace(params=params, restart=restart, noise=mask)
+    carrier = carrier._replace(params=params, noise=mask)
     return carrier, marks._replace(hold=noise.hold)
 
 

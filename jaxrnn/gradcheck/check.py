@@ -87,7 +87,7 @@ def check_gradients(
     )
     arrays = {k: v for k, v in options.items() if k not in dict(static)}
     if isinstance(f, Network):  # while they are known
-        make_marks(batch[0], options.get("lengths"), options.get("resets"))
+        make_marks(batch[0].shape[:-1], options.get("lengths"), options.get("resets"))
     with jax.enable_x64(True):
         params, given = _cast((params, Given(batch, arrays)), dtype)
         made = programs(f, static)

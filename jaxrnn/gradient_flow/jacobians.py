@@ -13,7 +13,8 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from jaxrnn._core.checks import check_number, check_positive
-from jaxrnn._core.folded import over_batch, pull, size_of
+from jaxrnn._core.folded import pull, size_of
+from jaxrnn._core.numerics import over_batch
 from jaxrnn._core.numerics import global_norm
 from jaxrnn.cell import Cell
 from jaxrnn.layer import Layer

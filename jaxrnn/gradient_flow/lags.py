@@ -182,7 +182,7 @@ def _by_lag(
 ) -> tuple[Any, Array]:
     """Scan `fold(carry, C_ℓ) -> (carry, out)` over the lags; outs, adjoint norms."""
     params, xs, state, restart, lengths, resets, cotangents, final = inputs
-    marks = make_marks(xs, lengths, resets)
+    marks = make_marks(xs.shape[:-1], lengths, resets)
     edges = {"lengths": lengths, "resets": resets, "noise": None}
     states, _ = unroll(cell, params, xs, state, return_states=True, **edges)
     before = states_before(state, states)

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from jaxrnn._core.checks import check_choice
-from jaxrnn._core.folded import over_batch, pull, push, size_of
+from jaxrnn._core.folded import pull, push, size_of
+from jaxrnn._core.numerics import over_batch
 from jaxrnn.cell import Cell
 from jaxrnn.layer import Layer
 from jaxrnn.model import trajectory

@@ -14,3 +14,4 @@ from jaxrnn.layers.noise import draw_noise as draw_noise
 from jaxrnn.layers.noisy import noisy as noisy
 from jaxrnn.layers.stack import stack as stack
 from jaxrnn.layers.start import learned_start as learned_start
+from jaxrnn.layers.transitions import transition as transition

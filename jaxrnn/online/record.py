@@ -9,7 +9,7 @@ from jax import Array, lax
 
 from jaxrnn._core.checks import check_array, check_cell
 from jaxrnn._core.door import as_layer
-from jaxrnn._core.folded import over_batch
+from jaxrnn._core.numerics import over_batch
 from jaxrnn.networks import Network
 
 
