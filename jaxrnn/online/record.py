@@ -13,10 +13,10 @@ from jaxrnn._core.checks import (
     check_features,
     check_rank,
     check_shape,
-    describe,
 )
 from jaxrnn._core.door import as_layer, check_forward, read_state
 from jaxrnn._core.folded import over_batch
+from jaxrnn._core.trees import describe
 from jaxrnn.cell import Cell, Params
 from jaxrnn.layer import Layer
 
