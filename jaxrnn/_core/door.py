@@ -55,6 +55,14 @@ def _of_cell(cell: Cell) -> Layer:
     return Layer(init, initial_state, output_size, noise, run)
 
 
+def read_state(name: str, layer: Layer, params: Any, state: Any) -> Any:
+    """A state of whatever batch its first part has, as the layer's own; or an error."""
+    leaves = jax.tree.leaves(state)
+    batch = getattr(leaves[0], "shape", ())[:-1] if leaves else ()
+    wanted = jax.eval_shape(lambda: layer.initial_state(params, batch))
+    return read_alike(name, state, wanted)
+
+
 def check_forward(layer: Layer) -> None:
     """Raise unless each state follows from the one before."""
     if layer.runs_backward:
