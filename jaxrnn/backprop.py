@@ -8,11 +8,11 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxrnn._core.equations import Deltas
-from jaxrnn._core.inputs import axes_of
 from jaxrnn._core.checks import as_array, check_array, check_flag, read_alike
 from jaxrnn._core.chunks import Plan, Store, check_plan
 from jaxrnn._core.door import UNSAID, as_layer, enter
+from jaxrnn._core.equations import Deltas
+from jaxrnn._core.inputs import axes_of
 from jaxrnn._core.numerics import real_only
 from jaxrnn._core.route import route
 from jaxrnn._core.runners import by_hand

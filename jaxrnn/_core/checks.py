@@ -12,6 +12,7 @@ import numpy as np
 from jax import Array
 from jax.core import Tracer
 
+from jaxrnn._core.trees import check_structure, describe
 from jaxrnn.cell import Cell, Params
 
 
@@ -33,10 +34,19 @@ def check_positive(name: str, value: Any, *, optional: bool = False) -> None:
     """Raise unless the value is a positive integer, or None where that is an option."""
     if optional and value is None:
         return
-    integer = isinstance(value, int | np.integer) and not isinstance(value, bool)
-    if not integer or value < 1:
+    if not _is_integer(value) or value < 1:
         wanted = "a positive integer or None" if optional else "a positive integer"
         raise ValueError(f"{name}: expected {wanted}, got {value!r}")
+
+
+def check_within(name: str, value: Any, low: int, high: int) -> None:
+    """Raise unless the value is an integer in low..high."""
+    if not _is_integer(value) or not low <= value <= high:
+        raise ValueError(f"{name}: expected an integer in {low}..{high}, got {value!r}")
+
+
+def _is_integer(value: Any) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
 def check_number(
@@ -113,11 +123,20 @@ def as_array(name: str, value: Any, *, allow_lists: bool = False) -> Array:
     return jnp.asarray(value.astype(value.dtype.newbyteorder("="), copy=False))
 
 
-def as_arrays(name: str, tree: Any) -> Any:
-    """A pytree with each leaf read by `as_array`; None stays."""
+def as_arrays(name: str, tree: Any, *, floats: bool = False) -> Any:
+    """A pytree with each leaf read by `as_array`, or by `as_floats`; None stays."""
+    read = as_floats if floats else as_array
     return jax.tree_util.tree_map_with_path(
-        lambda path, leaf: as_array(name + jax.tree_util.keystr(path), leaf), tree
+        lambda path, leaf: read(name + jax.tree_util.keystr(path), leaf), tree
     )
+
+
+def as_floats(name: str, value: Any) -> Array:
+    """`as_array` of a floating dtype."""
+    value = as_array(name, value)
+    if not jnp.issubdtype(value.dtype, jnp.floating):
+        raise TypeError(f"{name}: expected a floating dtype, got {value.dtype}")
+    return value
 
 
 def check_shape(name: str, value: Any, shape: tuple[int, ...]) -> None:
@@ -142,8 +161,7 @@ def check_array(name: str, value: Any, shape: tuple[int, ...], dtype: Any) -> No
 
 def read_alike(name: str, value: Any, wanted: Any) -> Any:
     """`value` as arrays with the structure, shapes and dtypes of `wanted`."""
-    if jax.tree.structure(value) != jax.tree.structure(wanted):
-        raise TypeError(f"{name}: expected {describe(wanted)}, got {describe(value)}")
+    check_structure(name, value, wanted)
     leaves = jax.tree_util.tree_leaves_with_path(wanted)
     found = []
     for (path, leaf), given in zip(leaves, jax.tree.leaves(value), strict=True):
@@ -157,18 +175,6 @@ def read_alike(name: str, value: Any, wanted: Any) -> Any:
 def check_alike(name: str, value: Any, wanted: Any) -> None:
     """Raise unless `value` has the structure, shapes and dtypes of `wanted`."""
     read_alike(name, value, wanted)
-
-
-def describe(tree: Any) -> str:
-    """A pytree in a line, such as LSTMState(h, c) or a tuple of 2."""
-    if isinstance(tree, tuple) and hasattr(tree, "_fields"):
-        fields = ", ".join(getattr(tree, "_fields"))  # noqa: B009
-        return f"{type(tree).__name__}({fields})"
-    if isinstance(tree, tuple | list):
-        return f"a {type(tree).__name__} of {len(tree)}"
-    if isinstance(tree, dict):
-        return f"a dict of {sorted(map(str, tree))}"
-    return "None" if tree is None else type(tree).__name__
 
 
 def check_rank(name: str, value: Any, shape: str, rank: int) -> Array:

@@ -7,7 +7,6 @@ import jax.numpy as jnp
 
 from jaxrnn._core.checks import as_array, check_rank
 
-
 Ranks = int | tuple[int, ...] | None
 
 

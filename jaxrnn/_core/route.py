@@ -6,8 +6,9 @@ from typing import Any
 
 from jax import Array
 
-from jaxrnn._core.checks import check_array, check_features, describe
+from jaxrnn._core.checks import check_array, check_features
 from jaxrnn._core.marks import Marks, live_only, opposite, turn
+from jaxrnn._core.trees import describe
 from jaxrnn.cell import Cell, Params
 from jaxrnn.layer import Carrier, CellNoise, Layer
 

@@ -9,8 +9,8 @@ zero.
 more in `jaxrnn.parallel`.
 """
 
-from collections.abc import Callable
 import math
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
