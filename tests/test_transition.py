@@ -1,5 +1,7 @@
 """Any pure step as a layer: the same numbers as a scan of it, and all a cell has."""
 
+from operator import itemgetter
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -101,10 +103,10 @@ def test_any_number_of_batch_axes_is_one_row_at_a_time(batch, drawn):
     xs = found.draw(jax.random.key(2), (T, *batch), jnp.float64)
     hs, final = jaxrnn.unroll(found.layer, found.params, xs)
     for at in np.ndindex(*batch):
-        row = jax.tree.map(lambda x: x[(slice(None), *at)], xs)
+        row, h = (jax.tree.map(itemgetter((slice(None), *at)), a) for a in (xs, hs))
         one, last = jaxrnn.unroll(found.layer, found.params, row)
-        assert_alike(jax.tree.map(lambda h: h[(slice(None), *at)], hs), one, EXACT)
-        assert_alike(jax.tree.map(lambda s: s[at], final), last, EXACT)
+        assert_alike(h, one, EXACT)
+        assert_alike(jax.tree.map(itemgetter(at), final), last, EXACT)
 
 
 def by_rows(found, params, xs, lengths, resets, reverse):
@@ -117,7 +119,7 @@ def by_rows(found, params, xs, lengths, resets, reverse):
         outputs = {}
         for t in steps:
             state = start if resets[t, row] else state
-            x = jax.tree.map(lambda a: a[t, row], xs)  # noqa: B023
+            x = jax.tree.map(itemgetter((t, row)), xs)
             state, outputs[t] = found.layer.step(params, state, x)
         blank = jax.tree.map(jnp.zeros_like, outputs[steps[0]])
         rows.append(([outputs.get(t, blank) for t in range(T)], state))
@@ -162,7 +164,7 @@ def test_pieces_of_a_stream_equal_the_whole_to_the_bit(drawn):
     hs, final = jaxrnn.unroll(found.layer, found.params, xs)
     state, pieces = None, []
     for piece in (slice(0, 2), slice(2, 3), slice(3, T)):
-        part = jax.tree.map(lambda a: a[piece], xs)  # noqa: B023
+        part = jax.tree.map(itemgetter(piece), xs)
         h, state = jaxrnn.unroll(found.layer, found.params, part, state)
         pieces.append(h)
     joined = jax.tree.map(lambda *h: jnp.concatenate(h), *pieces)

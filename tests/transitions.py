@@ -75,7 +75,7 @@ class Stabilised(NamedTuple):
 
 
 def exponential(params, s, x):
-    """Exponential gates with a stabiliser (Beck et al. 2024, arXiv 2405.04517, §2.2)."""
+    """Exponential gates with a stabiliser (Beck et al. 2024, 2405.04517, §2.2)."""
     i, f, z, o = jnp.split(x @ params["w_x"] + s.h @ params["w_s"] + params["b"], 4)
     m = jnp.maximum(f + s.m, i)
     i, f = jnp.exp(i - m), jnp.exp(f + s.m - m)
@@ -94,7 +94,7 @@ def matrix_memory(params, memory, x):
 
 
 def attention(params, s, x):
-    """A controller that reads a memory of slots by attention and writes the next one."""
+    """A controller that reads slots of a memory by attention and writes the next."""
     slots, step = s["slots"], s["step"]
     seen = jax.nn.softmax(slots @ (s["h"] @ params["q"]))
     h = jnp.tanh(
