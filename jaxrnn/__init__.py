@@ -7,10 +7,11 @@
 Cells:     `elman`, `lstm`, `gru`, `mgu`, `indrnn`, `mingru`, `lru`; `custom_cell` makes
            one from a gate map; `layer_norm` and `clipped` change one.
 Layers:    `stack`, `bidirectional`, `backward_only`, `learned_start` and `noisy`, whose
-           noise `draw_noise` draws; `transition` makes one from any pure step. What
-           takes a cell takes a layer.
+           noise `draw_noise` draws; `dense`, without a memory; `constrained`, on a
+           function of what is trained; `transition`, from any pure step. What takes
+           a cell takes a layer.
 Running:   `unroll` over a sequence, `step` once, `last` for the last outputs; `bptt`,
-           the backward pass called by hand; `scan`, in the place of `lax.scan`.
+           the backward pass called by hand; `scan`, in the place of `lax.scan`; `generate`, a decoder.
            `network` adds a readout and an error.
 Looking:   `check_gradients`, `summary`, and the module `gradient_flow`.
 Modules:   `convert` (weights of other libraries), `online` (gradients carried forward),
@@ -40,11 +41,14 @@ from jaxrnn.cells import (
     mgu,
     mingru,
 )
+from jaxrnn.generation import generate
 from jaxrnn.gradcheck import GradientReport, check_gradients
 from jaxrnn.layer import CellNoise, Layer, Transition
 from jaxrnn.layers import (
     backward_only,
     bidirectional,
+    constrained,
+    dense,
     draw_noise,
     learned_start,
     noisy,
@@ -74,10 +78,13 @@ __all__ = [
     "bptt",
     "check_gradients",
     "clipped",
+    "constrained",
     "convert",
     "custom_cell",
+    "dense",
     "draw_noise",
     "elman",
+    "generate",
     "gradient_flow",
     "gru",
     "indrnn",

@@ -139,8 +139,8 @@ def _pull(runner, plan, layer, reverse, carrier, marks, xs, cotangents, final):
 
 def _no_deltas(axes: tuple[int, ...], params: Any) -> Deltas | None:
     """Zeros whose gradients are a cell's δ; None for what is no cell's parameters."""
-    if not isinstance(params, Params):
-        return None
+    if not isinstance(params, Params) or not hasattr(params.w_s, "shape"):
+        return None  # raw parameters that become a cell's are not known here
     wide = params.w_x.shape[1], params.w_s.shape[1]
     return Deltas(*(jnp.zeros((*axes, n), params.w_s.dtype) for n in wide))
 

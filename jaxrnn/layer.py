@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, Protocol
 from jax import Array
 from jax.typing import DTypeLike
 
-from jaxrnn.cell import InitialState
+from jaxrnn.cell import Cell, InitialState
 from jaxrnn.record import as_written
 
 
@@ -120,3 +120,6 @@ class Layer(NamedTuple):
     run: Callable[..., tuple[Any, Any, Any]]
     runs_backward: bool = False
     x_ndim: int | tuple[int, ...] | None = None
+
+
+LayerLike = Cell | Transition | Layer  # what takes a layer takes any of them

@@ -22,6 +22,7 @@ PLACES = [
     "layers",
     "model",
     "scanning",
+    "generation",
     "backprop",
     "networks",
     "gradient_flow",

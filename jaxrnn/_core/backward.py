@@ -122,7 +122,7 @@ def backward(
     """
     params = carrier.params
     starts, states, kept = left
-    keep = carrier.adjoints is not None  # whether δ and λ are asked for
+    keep = carrier.adjoints is not None  # whether every λ is asked for, and δ
     # The gate map's own parameters, or a step's, are reached by λ.
     reach = keep or isinstance(part, Transition) or params.own is not None
 
@@ -162,8 +162,8 @@ def backward(
             deltas = Deltas(deltas.z, deltas.z)
         new, d_xs = gather(part, carrier, marks, xs, at, deltas, adjoints, d_outputs)
         sums = jax.tree.map(jnp.add, sums, new)
-        found = (deltas, adjoints) if keep else (None, None)
-        return (adjoint, d_restart, sums), (d_xs, *found)
+        deltas = None if carrier.deltas is None else deltas
+        return (adjoint, d_restart, sums), (d_xs, deltas, adjoints if keep else None)
 
     sums = jax.tree.map(
         lambda p: jnp.zeros(p.shape, sum_dtype(p.dtype)), real_only(params)

@@ -7,7 +7,7 @@ from typing import Any
 from jax import Array
 
 from jaxrnn._core.checks import check_array, check_features
-from jaxrnn._core.marks import Marks, live_only, opposite, turn
+from jaxrnn._core.marks import Marks, inside_only, live_only, opposite, turn
 from jaxrnn._core.trees import describe
 from jaxrnn.cell import Cell, Params
 from jaxrnn.layer import Carrier, CellNoise, Layer
@@ -34,7 +34,8 @@ def route(
         reverse: run from the last step to the first.
     """
     apply = partial(_apply, runner, marks, reverse)
-    return layer.run(apply, carrier, live_only(marks, xs))
+    hs, states, final = layer.run(apply, carrier, live_only(marks, xs))
+    return inside_only(marks, hs), states, final
 
 
 def _apply(runner, marks, backward, part, carrier, xs, *, reverse=False):
