@@ -22,7 +22,7 @@ def is_key(value: Any) -> bool:
 
 def check_key(key: Any, name: str = "key") -> None:
     """Raise unless it is one random key, as `jax.random.key` makes them."""
-    got = repr(key) if isinstance(key, int) else type(key).__name__
+    got = type(key).__name__
     if is_key(key):
         check_alive(name, key)
         wanted = ()
@@ -31,6 +31,8 @@ def check_key(key: Any, name: str = "key") -> None:
         if key.shape == wanted:
             return
         got = f"{key.dtype} of shape {key.shape}"
+    elif isinstance(key, int):
+        got = repr(key)
     raise TypeError(
         f"{name}: expected a random key, such as jax.random.key(0), got {got}"
     )
