@@ -86,7 +86,7 @@ def unroll(
     edges = {"lengths": lengths, "mask": mask}
     edges |= {"resets": resets, "reset_to": reset_to}
     carrier, marks, xs = enter(layer, params, xs, state, noise=noise, **edges)
-    if jnp.finfo(xs.dtype).bits < 32:
+    if xs.dtype not in (jnp.float32, jnp.float64):
         raise TypeError(f"xs: expected float32 or float64, got {xs.dtype}")
     return _compiled(layer, method, reverse, carrier, marks, xs)
 
