@@ -80,7 +80,7 @@ def test_every_peer_that_is_installed_has_the_same_gradient(cell):
     problem = contenders.pose(cell, SMALL)
     b = jax.random.normal(jax.random.key(1), problem.params.b.shape)
     problem = problem._replace(params=problem.params._replace(b=b))
-    agreed, errors = beyond.agreeing(problem)
+    agreed, errors = contenders.agreeing(problem)
     assert max(errors.values()) < 1e-5
     assert set(errors) - set(agreed) <= {"torch"}
 

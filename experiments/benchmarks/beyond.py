@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
 import jax.numpy as jnp
@@ -10,8 +9,8 @@ import numpy as np
 
 from experiments.benchmarks.contenders import (
     DEEP,
-    Problem,
     Size,
+    agreeing,
     contenders,
     gradient_error,
     own,
@@ -34,27 +33,18 @@ GROWTH = tuple(Size(t, 4, 8, 32) for t in (1000, 10_000, 100_000))
 DEPTH = (MIDDLE, Size(1000, 16, 32, 64))
 SECONDS = 1.5  # of a comparison, or a multiple of it
 RIVAL = "flax linen"  # has every cell, and is the fastest on most
-AGREES = 1e-3  # relative error of a float32 gradient that counts as the same one
 
 Rows = list[dict[str, Any]]
 
 
 def studies(cells: Sequence[str]) -> dict[str, Callable[[], Rows]]:
     """Every study by its name."""
-    parts = {"sweeps": sweep, "budgets": budgets, "bfloat16": low_precision}
-    every = {name: partial(_over, part, cells) for name, part in parts.items()}
-    return every | {"growth": growth, "depth": depth}
-
-
-def _over(study, cells):
-    return [row for cell in cells for row in study(cell)]
-
-
-def agreeing(problem: Problem) -> tuple[dict[str, Peer], dict[str, float]]:
-    """The contenders that agree with float64, and every contender's error."""
-    wanted, peers = reference(problem), contenders(problem.cell, problem.size)
-    errors = {name: gradient_error(problem, p, wanted) for name, p in peers.items()}
-    return {name: p for name, p in peers.items() if errors[name] < AGREES}, errors
+    every = {"sweeps": sweep, "budgets": budgets, "bfloat16": low_precision}
+    over = {
+        name: lambda study=study: [row for cell in cells for row in study(cell)]
+        for name, study in every.items()
+    }
+    return over | {"growth": growth, "depth": depth}
 
 
 def sweep(cell: str) -> Rows:

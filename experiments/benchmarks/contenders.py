@@ -24,6 +24,8 @@ DEEP = "3 lstm"
 LAYERS = {**CELLS, DEEP: jaxrnn.stack(*[jaxrnn.lstm()] * 3)}
 TORCH = {"torch": Peer(lambda params: params, None)}
 
+AGREES = 1e-3  # relative error of a float32 gradient that counts as the same one
+
 
 class Size(NamedTuple):
     """T steps, B rows, D inputs, H units."""
@@ -153,6 +155,13 @@ def gradient_error(problem: Problem, peer: Peer, wanted: Any) -> float:
         for g in (found, wanted)
     ]
     return max(relative_errors(*pair).values())
+
+
+def agreeing(problem: Problem) -> tuple[dict[str, Peer], dict[str, float]]:
+    """The contenders that agree with float64, and every contender's error."""
+    wanted, peers = reference(problem), contenders(problem.cell, problem.size)
+    errors = {name: gradient_error(problem, p, wanted) for name, p in peers.items()}
+    return {name: p for name, p in peers.items() if errors[name] < AGREES}, errors
 
 
 def timed(

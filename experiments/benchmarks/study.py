@@ -24,11 +24,11 @@ import numpy as np
 from rich.progress import track
 
 from experiments.benchmarks import beyond
-from experiments.benchmarks.beyond import agreeing
 from experiments.benchmarks.contenders import (
     CELLS,
     Problem,
     Size,
+    agreeing,
     arguments,
     contender_program,
     pose,

@@ -84,13 +84,6 @@ class Config:
                 raise SystemExit(f"--{option}: expected a positive number, got {value}")
 
 
-def check(model: Model, corpus: Corpus, seed: int) -> jaxrnn.GradientReport:
-    """The manual gradient against every reference, on a small batch of the text."""
-    inputs, targets = window(streams(corpus.train, 4), 20, 0)
-    xs = model.encode(jnp.asarray(inputs))
-    return jaxrnn.check_gradients(model.network, model.init(seed), xs, targets)
-
-
 class History(NamedTuple):
     """What training measured: one entry a window, and one a look at held-out text."""
 
@@ -178,8 +171,10 @@ def main(config: Config) -> dict[str, Any]:
     )
     grams = ngram_bits(corpus, NGRAM_ORDER)
     models = [build_equal(c, config.hidden, len(corpus.symbols)) for c in config.cell]
+    inputs, targets = window(streams(corpus.train, 4), 20, 0)
     for model in models:
-        report = check(model, corpus, config.seed)
+        xs, params = model.encode(jnp.asarray(inputs)), model.init(config.seed)
+        report = jaxrnn.check_gradients(model.network, params, xs, targets)
         print(f"\n{model.name}, before the first update\n{report}")
         report.assert_close()
 

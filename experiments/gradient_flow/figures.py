@@ -125,8 +125,8 @@ def _exponents(found: Mapping[str, Any]) -> Any:
     """The measured rate of decay against the largest Lyapunov exponent."""
     figure, ((axes,),) = panels(1, 1, (9, 5.5))
     for (name, networks), mark in zip(found.items(), plots.MARKS, strict=False):
-        points = [p for drives in networks.values() for p in drives.values()]
-        points = [p for p in points if p["rate"] and p["exponent"] is not None]
+        drives = [pair for of in networks.values() for pair in of.items()]
+        points = [p for drive, p in drives if drive != "0"]  # at rest: transients
         x, y = zip(*((p["exponent"], np.log(p["rate"])) for p in points), strict=True)
         axes.plot(x, y, **mark, ms=8, label=name)
     ends = np.array(axes.get_xlim())

@@ -66,13 +66,13 @@ def main(config: Config) -> dict[str, Any]:
 
 def studies(config: Config) -> dict[str, Callable[[], Any]]:
     """Every study by its name."""
-    units, seed = config.units, config.seed
-    size = (units, config.steps, config.rows)
+    units, steps, rows, seed = config.units, config.steps, config.rows, config.seed
+    batch = draw_batch(jax.random.key(seed + 2), steps, rows)
     networks: dict[str, Any] = {}
     return {
-        "lags": lambda: follow(config, networks),
+        "lags": lambda: follow(config, batch, networks),
         "remedies": lambda: {
-            name: measurements.remedies(MODELS[name].cell, params, batch_of(config))
+            name: measurements.remedies(MODELS[name].cell, params, batch)
             for name, params in networks.items()
             if name in ("tanh, ρ = 1.1", "LSTM")
         },
@@ -80,19 +80,14 @@ def studies(config: Config) -> dict[str, Callable[[], Any]]:
         "cliff": measurements.cliff,
         "reach": lambda: measurements.reaches(units, config.reach, seed),
         "agreement": lambda: measurements.agreement(16, 20),
-        "cost": lambda: measurements.costs(*size),
+        "cost": lambda: measurements.costs(units, steps, rows),
     }
 
 
-def batch_of(config: Config) -> Any:
-    """What the networks are looked at on."""
-    return draw_batch(jax.random.key(config.seed + 2), config.steps, config.rows)
-
-
-def follow(config: Config, networks: dict[str, Any]) -> dict[str, Any]:
+def follow(config: Config, batch: Any, networks: dict[str, Any]) -> dict[str, Any]:
     """Profiles by time and model; leaves the networks at the end in `networks`."""
     before, after = {}, {}
-    batch, length = batch_of(config), (config.steps, config.rows, config.updates)
+    length = (config.steps, config.rows, config.updates)
     optimizer = optim.recurrent(optax.adam(2e-3), clip_norm=1.0)
     for name in config.model:
         cell, key = MODELS[name].cell, jax.random.key(config.seed)
