@@ -85,7 +85,7 @@ def both_gradients(model, chunk, reverse, arguments, edges):
     """By hand, and JAX's own."""
     of = partial(error, model, chunk_size=chunk, reverse=reverse)
     return tuple(
-        jax.grad(lambda a, g=g: of(*a, edges, gradient=g))(arguments)
+        jax.grad(lambda a, g=g: of(a[0], a[1], a[2], edges, gradient=g))(arguments)
         for g in ("manual", "autodiff")
     )
 

@@ -51,7 +51,9 @@ def means(rows: Sequence[Row]) -> Table:
     for row in rows:
         for value, word in (("ratio", ""), ("forward_ratio", ", forward")):
             of_cell = [r for r in rows if r["cell"] == row["cell"] and value in row]
-            found = [r.get(value) for r in of_cell if column(r) == column(row)]
+            found: list[Any] = [
+                r.get(value) for r in of_cell if column(r) == column(row)
+            ]
             whole = len(found) == len(set(map(problem, of_cell))) and None not in found
             if found and whole and row["contender"] != "manual":
                 mean = math.exp(np.mean(np.log(found)))

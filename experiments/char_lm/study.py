@@ -38,7 +38,7 @@ from experiments.lib.pages import Pages
 from experiments.lib.run_folder import Run, open_run
 from experiments.lib.tables import Table, number
 from jaxrnn import optim
-from jaxrnn.training import init_train_state, train_step
+from jaxrnn.training import TrainState, init_train_state, train_step
 
 NGRAM_ORDER = 5
 
@@ -127,7 +127,8 @@ def train(
             history.norm.append(float(metrics.norm))
             speed = (done - first) * batch[0].size / (time.perf_counter() - begun)
             said = f"{model.name}: {np.mean(history.bits[-50:]):.3f} bits, "
-            said += f"{speed:,.0f} tokens/s, norm {history.norm[-1]:.2f}"
+            said += f"{speed:,.0f} tokens/s, norm {history.norm[-1]:.2f}, "
+            said += f"{_clip_rate(state):.0%} clipped"
             progress.update(task, completed=done, description=said)
             if last or done % config.validate_every == 0:
                 history.held_out_at.append(done)
@@ -136,17 +137,22 @@ def train(
                 told = f"held-out {history.held_out[-1]:.3f}, {done}/{config.steps}"
                 progress.console.print(f"{said}, {told}")
     checkpoints.close()
-    clip = optax.tree.get(state.opt_state, "ClipState")
     figures = {
         "parameters": model.size(),
         "hidden": model.hidden,
         "updates": int(state.opt_state.updates),
         "skipped_gradients": int(state.opt_state.skipped),
-        "clip_rate": int(clip.clipped) / max(1, int(clip.seen)),
+        "clip_rate": _clip_rate(state),
         "seconds": time.perf_counter() - begun,
         "held_out_bits": history.held_out[-1],
     }
     return _local(state.params), history, figures
+
+
+def _clip_rate(state: TrainState) -> float:
+    """The share of gradients that were clipped so far."""
+    clip = optax.tree.get(state.opt_state, "ClipState")
+    return int(clip.clipped) / max(1, int(clip.seen))
 
 
 def _mesh(batch: int) -> jax.sharding.Mesh | None:
