@@ -11,8 +11,8 @@ Layers:    `stack`, `bidirectional`, `backward_only`, `learned_start` and `noisy
            function of what is trained; `transition`, from any pure step. What takes
            a cell takes a layer.
 Running:   `unroll` over a sequence, `step` once, `last` for the last outputs; `bptt`,
-           the backward pass called by hand; `scan`, in the place of `lax.scan`; `generate`, a decoder.
-           `network` adds a readout and an error.
+           the backward pass called by hand; `scan`, in the place of `lax.scan`;
+           `generate`, a decoder. `network` adds a readout and an error.
 Looking:   `check_gradients`, `summary`, and the module `gradient_flow`.
 Modules:   `convert` (weights of other libraries), `online` (gradients carried forward),
            `parallel` (in parallel in time), `optim`, `training`, `layers`.

@@ -8,10 +8,10 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxrnn._core.checks import (
-    as_array,
     check_choice,
     check_features,
     check_flag,
+    check_rank,
     read_alike,
 )
 from jaxrnn._core.chunks import Plan, Store, check_plan
@@ -156,8 +156,9 @@ def last(hs: Any, lengths: Any = None) -> Any:
     Raises:  ValueError or TypeError for lengths of another shape or dtype, and for
              outputs of no step.
     """
+    hs = jax.tree.map(lambda a: check_rank("hs", a, "[T, ..., H]", 1), hs)
     leaves = jax.tree.leaves(hs)
-    if not leaves or any(len(as_array("hs", a)) == 0 for a in leaves):
+    if not leaves or any(len(a) == 0 for a in leaves):
         raise ValueError("hs: expected outputs [T, ..., H] of one step or more")
     if lengths is None:
         return jax.tree.map(lambda a: a[-1], hs)

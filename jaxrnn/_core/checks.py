@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from functools import lru_cache
+from inspect import isfunction
 from numbers import Real
 from typing import Any
 
@@ -14,6 +15,7 @@ from jax.core import Tracer
 
 from jaxrnn._core.trees import check_structure, describe
 from jaxrnn.cell import Cell, Params
+from jaxrnn.layer import Layer
 
 
 def check_flag(name: str, value: Any) -> None:
@@ -80,9 +82,18 @@ def check_side_by_side(state: Any) -> None:
 def check_cell(value: Any) -> None:
     """Raise unless it is a cell, where a layer will not do."""
     if not isinstance(value, Cell):
-        raise TypeError(
-            f"cell: expected a Cell, such as elman(), got {type(value).__name__}"
-        )
+        raise TypeError(f"cell: expected a Cell, such as elman(), got {no_cell(value)}")
+
+
+def no_cell(value: Any) -> str:
+    """What was given in a cell's or a layer's place, and what to give instead."""
+    if isfunction(value):
+        return f"the function {value.__name__}: call it, {value.__name__}()"
+    if isinstance(value, Layer):
+        return "a Layer: give the cells that it is made of, one by one"
+    if isinstance(value, tuple) and {"cell", "cotangents"} <= set(dir(value)):
+        return "a Network: give net.cell and params.cell"
+    return type(value).__name__
 
 
 def as_array(name: str, value: Any, *, allow_lists: bool = False) -> Array:
@@ -97,11 +108,7 @@ def as_array(name: str, value: Any, *, allow_lists: bool = False) -> Array:
             "lost; use its .filled(), and weights or mask for what is left out"
         )
     if isinstance(value, jax.Array):
-        if not isinstance(value, Tracer) and value.is_deleted():
-            raise ValueError(
-                f"{name}: got an array that has been deleted or donated; train_step "
-                "donates its state, so keep the one that it returns"
-            )
+        check_alive(name, value)
         if jnp.issubdtype(value.dtype, jax.dtypes.extended):
             raise TypeError(f"{name}: expected numbers, got {value.dtype}")
         return value
@@ -121,6 +128,16 @@ def as_array(name: str, value: Any, *, allow_lists: bool = False) -> Array:
     if value.dtype.kind not in "biufcV" or value.dtype.names:
         raise TypeError(f"{name}: expected numbers, got {value.dtype}")
     return jnp.asarray(value.astype(value.dtype.newbyteorder("="), copy=False))
+
+
+def check_alive(name: str, value: Any) -> None:
+    """Raise if JAX has deleted the array's buffers."""
+    known = isinstance(value, jax.Array) and not isinstance(value, Tracer)
+    if known and value.is_deleted():
+        raise ValueError(
+            f"{name}: got an array that has been deleted or donated; train_step "
+            "donates its state, so keep the one that it returns"
+        )
 
 
 def as_arrays(name: str, tree: Any, *, floats: bool = False) -> Any:

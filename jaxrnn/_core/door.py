@@ -2,19 +2,30 @@
 
 from collections.abc import Sequence
 from functools import cache
-from inspect import isfunction
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
+from jax.core import Tracer
 from jax.sharding import AxisType
 
-from jaxrnn._core.checks import check_params, read_alike
+from jaxrnn._core.checks import (
+    as_array,
+    as_arrays,
+    check_array,
+    check_features,
+    check_params,
+    check_shape,
+    describe,
+    no_cell,
+    read_alike,
+)
 from jaxrnn._core.compiler import warn_of_compiler
 from jaxrnn._core.inputs import read_inputs
 from jaxrnn._core.marks import Marks, make_marks
-from jaxrnn._core.sizes import batch_axes
+from jaxrnn._core.sizes import batch_axes, check_key, is_key
 from jaxrnn.cell import Cell
 from jaxrnn.layer import Carrier, CellNoise, Layer, Transition
 
@@ -27,14 +38,9 @@ def as_layer(layer: Any, name: str = "cell") -> Layer:
         return _of_cell(layer)
     if isinstance(layer, Transition):
         return _of_transition(layer)
-    got = type(layer).__name__
-    if isfunction(layer):
-        got = f"the function {layer.__name__}: call it, {layer.__name__}()"
-    elif isinstance(layer, tuple) and {"cell", "cotangents"} <= set(dir(layer)):
-        got = "a Network: give net.cell and params.cell"
     raise TypeError(
         f"{name}: expected a Cell or a Layer, such as lstm() or stack(lstm(), lstm()), "
-        f"got {got}"
+        f"got {no_cell(layer)}"
     )
 
 
@@ -51,7 +57,8 @@ def _of_cell(cell: Cell) -> Layer:
         return jax.eval_shape(cell.initial_state, params)[0].shape[-1]
 
     def noise(key, params, xs):
-        del key, params, xs  # a cell draws nothing
+        del key  # a cell draws nothing
+        check_features("xs", params, xs)
 
     def run(apply, carrier, xs):
         return apply(cell, carrier, xs)
@@ -141,7 +148,7 @@ def enter(
     elif resets is not None:
         restart = start
     marks = make_marks(axes, lengths, resets, mask)
-    noise = _read_noise(layer, params, xs, noise)
+    noise = _read_noise(layer, params, xs, start, axes[0], noise)
     return Carrier(params, state, restart, noise), marks, xs
 
 
@@ -171,7 +178,9 @@ def _check_mesh(xs: Any) -> None:
         )
 
 
-def _read_noise(layer: Layer, params: Any, xs: Any, noise: Any) -> Any:
+def _read_noise(
+    layer: Layer, params: Any, xs: Any, start: Any, steps: int, noise: Any
+) -> Any:
     """The noise of a run: drawn from a key, or checked to be what the layer draws."""
     if noise is None:
         return None
@@ -183,12 +192,48 @@ def _read_noise(layer: Layer, params: Any, xs: Any, noise: Any) -> Any:
                 "train, or noise=None to evaluate; got nothing"
             )
         return None
-    if isinstance(noise, Array) and jnp.issubdtype(noise.dtype, jax.dtypes.prng_key):
+    if is_key(noise):
+        check_key(noise, "noise")
         return layer.noise(noise, params, xs)
     if drawn is not None:
         return read_alike("noise", noise, drawn)
     if not isinstance(noise, CellNoise):
         raise TypeError(
-            f"noise: expected a key, CellNoise or None, got {type(noise).__name__}"
+            f"noise: expected a key, CellNoise or None, got {describe(noise)}"
         )
-    return noise
+    if layer.x_ndim is not None:
+        raise TypeError(
+            "noise: expected None, since a transition takes its noise among its "
+            "inputs, got CellNoise"
+        )
+    return _read_cell_noise(noise, start, steps)
+
+
+def _read_cell_noise(noise: CellNoise, state: Any, steps: int) -> CellNoise:
+    """The caller's own noise as arrays; `route` checks what multiplies W_s and h."""
+    hold, noise = noise.hold, as_arrays("noise", noise._replace(hold=None))
+    if hold is None:
+        return noise
+    if not isinstance(hold, type(state)):
+        raise TypeError(
+            f"noise.hold: expected {describe(state)} with parts [T, ..., H], got "
+            f"{describe(hold)}"
+        )
+    parts = zip(state._fields, hold, state, strict=True)
+    read = (_read_hold(f"noise.hold.{name}", steps, *two) for name, *two in parts)
+    return noise._replace(hold=type(state)(*read))
+
+
+def _read_hold(name: str, steps: int, given: Any, part: Array) -> Array:
+    """The share of a part of the state that is kept, [T, ..., H] or [T, 1, ..., 1]."""
+    hold = as_array(name, given)
+    if hold.shape != (steps, *[1] * part.ndim):
+        check_shape(name, hold, (steps, *part.shape))
+    check_array(name, hold, hold.shape, part.dtype)
+    if not isinstance(given, Tracer):
+        known = np.asarray(given)  # by NumPy: known inside jit, too
+        if not ((known >= 0) & (known <= 1)).all():
+            raise ValueError(
+                f"{name}: expected shares in 0..1, got {known.min()}..{known.max()}"
+            )
+    return hold

@@ -47,7 +47,7 @@ def read_inputs(
     leaves = jax.tree_util.tree_leaves_with_path(xs)
     for (path, leaf), rank in zip(leaves, ranks_of(x_ndim, xs), strict=True):
         label = name + jax.tree_util.keystr(path)
-        leaf = leaf if is_key(leaf) else as_array(label, leaf)
+        leaf = leaf if is_typed_key(leaf) else as_array(label, leaf)
         mine = leaf.shape[: max(0, leaf.ndim - rank)]
         axes = mine if axes is None else axes
         if leaf.ndim < rank + over_time or mine != axes:
@@ -61,6 +61,6 @@ def read_inputs(
     return jax.tree.unflatten(jax.tree.structure(xs), found), axes
 
 
-def is_key(a: Any) -> bool:
+def is_typed_key(a: Any) -> bool:
     """Whether it is an array of random keys."""
     return isinstance(a, jax.Array) and jnp.issubdtype(a.dtype, jax.dtypes.prng_key)

@@ -18,7 +18,7 @@ from jax import Array
 from jax.core import Tracer
 
 from jaxrnn._core.checks import as_array, check_shape
-from jaxrnn._core.inputs import is_key
+from jaxrnn._core.inputs import is_typed_key
 
 
 class Marks(NamedTuple):
@@ -128,7 +128,7 @@ def live_only(marks: Marks, values: Any) -> Any:
         return values
 
     def live(a):
-        return a if is_key(a) else where_live(marks, a, jnp.zeros_like(a))
+        return a if is_typed_key(a) else where_live(marks, a, jnp.zeros_like(a))
 
     return jax.tree.map(live, values)
 

@@ -8,7 +8,6 @@ from jax import Array
 
 from jaxrnn._core.checks import check_array, check_features
 from jaxrnn._core.marks import Marks, inside_only, live_only, opposite, turn
-from jaxrnn._core.trees import describe
 from jaxrnn.cell import Cell, Params
 from jaxrnn.layer import Carrier, CellNoise, Layer
 
@@ -76,17 +75,3 @@ def _check_noise(noise: CellNoise, params: Params, state: Any) -> None:
         check_array("noise.weights", noise.weights, params.w_s.shape, dtype)
     if noise.mask is not None:
         check_array("noise.mask", noise.mask, state[0].shape, dtype)
-    if noise.hold is None:
-        return
-    if not isinstance(noise.hold, type(state)):
-        raise TypeError(
-            f"noise.hold: expected {describe(state)} with parts [T, ..., H], got "
-            f"{describe(noise.hold)}"
-        )
-    for name, hold, part in zip(state._fields, noise.hold, state, strict=True):
-        each = hold.shape[1:]
-        if each != part.shape and each != (1,) * part.ndim:
-            raise ValueError(
-                f"noise.hold.{name}: expected shape [T, ...] = [T, "
-                f"{str(list(part.shape))[1:]}, got {list(hold.shape)}"
-            )

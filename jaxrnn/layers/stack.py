@@ -41,8 +41,8 @@ def _sizes(hidden_size: Any, count: int) -> Sequence[Any]:
 def _check_residual(i: int, below: int, width: int) -> None:
     if below != width:
         raise ValueError(
-            'skip: "residual" adds the inputs of each layer to its outputs, which must '
-            f"have as many features: layers[{i}] reads {below} and gives {width}"
+            'skip: "residual" adds the inputs of each layer to its outputs: expected '
+            f"as many features, got layers[{i}] that reads {below} and gives {width}"
         )
 
 

@@ -17,7 +17,6 @@ import jax
 import jax.numpy as jnp
 
 from jaxrnn._core.checks import check_cell, check_number, check_side_by_side
-from jaxrnn._core.door import as_layer
 from jaxrnn._core.folded import one_step
 from jaxrnn._core.maps import input_map, recurrent_map
 from jaxrnn.cell import Cell, Params
@@ -92,7 +91,6 @@ class _Part(NamedTuple):
 
 
 def _local(name: str, cell: Cell, blocks: Callable[..., Any]) -> Online:
-    as_layer(cell)
     check_cell(cell)
     if not cell.independent:
         raise ValueError(
