@@ -21,8 +21,8 @@ def generate(
     feed: Callable[..., Any],
     *,
     length: int,
+    key: Any,
     state: Any = None,
-    key: Any = None,
     layer_params: Callable[[Any], Any] | None = None,
     checkpoint: bool = False,
 ) -> tuple[Any, Any, Any]:
@@ -39,10 +39,11 @@ def generate(
         params: the layer's; or any pytree that holds them and what `feed` reads, such
             as a readout's, with `layer_params` to pick them.
         feed: `feed(params, h, key) -> x`, one step of the whole batch; an x like the
-            first. `key` is None if `generate` was given none.
+            first.
         length: T.
+        key: from which each step's key is split, to sample; None, which has to be said,
+            hands None to `feed`.
         state: before the first step; the layer's initial state by default.
-        key: from which each step's key is split, to sample.
         layer_params: `layer_params(params) -> the layer's params`, such as
             `lambda p: p.cell` for a network's.
         checkpoint: as in `scan`.

@@ -103,7 +103,7 @@ def test_it_runs_inside_jit_vmap_and_another_scan(drawn):
         ({"length": 3}, "length: expected 9, the steps of xs, got 3"),
         ({"f": None}, "f: expected a function, got NoneType"),
         ({"checkpoint": 1}, "checkpoint: expected True or False, got 1"),
-        ({"f": lambda p, s, x: s}, r"step: expected it to return \(state, output\)"),
+        ({"f": lambda p, s, x: s[0]}, r"step: expected it to return \(state, output\)"),
         ({"f": lambda p, s, x: (s[0], x)}, "step: expected a state like the one"),
         ({"xs": {"x": jnp.ones(())}}, r"xs\['x'\]: expected .* got shape \[\]"),
     ],
@@ -159,14 +159,21 @@ def test_a_fed_input_must_be_like_the_first():
     cell = jaxrnn.elman()
     params = cell.init(jax.random.key(0), 3, 4)
     with pytest.raises(ValueError, match=r"feed: expected shape \[3\], got \[4\]"):
-        jaxrnn.generate(cell, params, jnp.ones(3), lambda p, h, key: h, length=2)
+        jaxrnn.generate(
+            cell, params, jnp.ones(3), lambda p, h, key: h, length=2, key=None
+        )
 
 
 def test_without_a_key_nothing_is_drawn():
     cell = jaxrnn.elman()
     params = cell.init(jax.random.key(0), 4, 4)
     hs, xs, final = jaxrnn.generate(
-        cell, params, jnp.ones(4), lambda p, h, key: h if key is None else -h, length=3
+        cell,
+        params,
+        jnp.ones(4),
+        lambda p, h, key: h if key is None else -h,
+        length=3,
+        key=None,
     )
     assert_equal(hs, xs)
     np.testing.assert_array_equal(final.h, hs[-1])
