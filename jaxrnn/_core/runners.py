@@ -32,7 +32,7 @@ _WIDE = 192
 
 # A transition's state of so many times the numbers that it reads at a step, such as a
 # matrix memory, is made again in less time than it is written and read.
-_LARGE = 8
+_LARGE = 16
 
 
 def _scanned(
