@@ -49,7 +49,8 @@ from jaxrnn.layers import (
     stack,
 )
 from jaxrnn.model import last, step, unroll
-from jaxrnn.networks import Network, NetworkParams, ReadoutParams, network, readout
+from jaxrnn.networks import Network, NetworkParams, network
+from jaxrnn.readouts import ReadoutParams, readout
 from jaxrnn.summaries import summary
 
 __all__ = [

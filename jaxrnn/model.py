@@ -1,7 +1,7 @@
 """The folded model, one step, and the unfolded one, a run over time; equation 56."""
 
 from functools import partial
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypedDict, get_args
 
 import jax
 import jax.numpy as jnp
@@ -25,6 +25,20 @@ from jaxrnn.cell import Cell
 from jaxrnn.layer import Layer
 
 Gradient = Literal["manual", "autodiff"]
+
+
+class Options(TypedDict, total=False):
+    """The options of `unroll` that a network's functions take as well."""
+
+    chunk_size: int | None
+    store: Store | None
+    lengths: Any
+    mask: Any
+    resets: Any
+    reset_to: Any
+    reverse: bool
+    noise: Any
+
 
 _RUNNERS = {"manual": by_hand, "autodiff": by_jax}
 

@@ -22,6 +22,7 @@ PLACES = [
     "layers",
     "model",
     "backprop",
+    "readouts",
     "networks",
     "gradient_flow",
     "online",
