@@ -441,7 +441,7 @@ WRONG = {
     "readout of other units": (
         lambda: readout(net_params().readout, XS),
         ValueError,
-        "hs: expected shape [..., 3]",
+        "params.w_y: expected shape [2, O], since hs",
     ),
     # gradients checked, accumulated, clipped
     "nothing to check": (
