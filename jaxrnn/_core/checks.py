@@ -81,6 +81,12 @@ def as_array(name: str, value: Any, *, allow_lists: bool = False) -> Array:
     As JAX does, float64 becomes float32 unless x64 is enabled. What would lose
     something without a word is refused: a masked array's mask, deleted buffers.
     """
+    value = as_numbers(name, value, allow_lists=allow_lists)
+    return value if isinstance(value, Array) else jnp.asarray(value)
+
+
+def as_numbers(name: str, value: Any, *, allow_lists: bool = False) -> Any:
+    """The same, but NumPy's arrays stay where they are, in native byte order."""
     if isinstance(value, np.ma.MaskedArray):
         raise TypeError(
             f"{name}: expected a plain array, got a masked one, whose mask would be "
@@ -110,7 +116,7 @@ def as_array(name: str, value: Any, *, allow_lists: bool = False) -> Array:
         raise ValueError(f"{name}: expected an array, got a ragged list") from None
     if value.dtype.kind not in "biufcV" or value.dtype.names:
         raise TypeError(f"{name}: expected numbers, got {value.dtype}")
-    return jnp.asarray(value.astype(value.dtype.newbyteorder("="), copy=False))
+    return value.astype(value.dtype.newbyteorder("="), copy=False)
 
 
 def as_arrays(name: str, tree: Any) -> Any:
@@ -118,6 +124,16 @@ def as_arrays(name: str, tree: Any) -> Any:
     return jax.tree_util.tree_map_with_path(
         lambda path, leaf: as_array(name + jax.tree_util.keystr(path), leaf), tree
     )
+
+
+def as_floats(name: str, tree: Any) -> Any:
+    """The same; or an error, unless every leaf is floating."""
+    tree = as_arrays(name, tree)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        if not jnp.issubdtype(leaf.dtype, jnp.floating):
+            name += jax.tree_util.keystr(path)
+            raise TypeError(f"{name}: expected a floating dtype, got {leaf.dtype}")
+    return tree
 
 
 def check_shape(name: str, value: Any, shape: tuple[int, ...]) -> None:
@@ -168,6 +184,8 @@ def describe(tree: Any) -> str:
         return f"a {type(tree).__name__} of {len(tree)}"
     if isinstance(tree, dict):
         return f"a dict of {sorted(map(str, tree))}"
+    if isinstance(tree, Array | np.ndarray):
+        return "an array"
     return "None" if tree is None else type(tree).__name__
 
 
