@@ -108,10 +108,12 @@ def _programs(f: Any, static: tuple[tuple[str, Any], ...]) -> Programs:
 
 def _checked(value: Any) -> Any:
     """A function's E, unless it is no floating scalar."""
-    number = isinstance(value, Array | np.ndarray | np.generic | float)
-    dtype = jnp.result_type(value) if number else None
-    if not number or jnp.shape(value) or not jnp.issubdtype(dtype, jnp.floating):
-        got = f"{dtype}{list(jnp.shape(value))}" if number else describe(value)
+    got, good = describe(value), False
+    if isinstance(value, Array | np.ndarray | np.generic | float):
+        dtype, shape = jnp.result_type(value), jnp.shape(value)
+        good = not shape and jnp.issubdtype(dtype, jnp.floating)
+        got = f"{dtype}{list(shape)}"
+    if not good:
         raise ValueError(f"E: expected a floating scalar, got {got}")
     return value
 
