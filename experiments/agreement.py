@@ -19,13 +19,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import tyro
-from rich.console import Console
 from rich.progress import track
 
 import jaxrnn
-from experiments.lib.pages import Pages, publish
+from experiments.lib.pages import Pages
 from experiments.lib.run_folder import Run, open_run
-from experiments.lib.tables import Table, show
+from experiments.lib.tables import Table, number
 from jaxrnn import bidirectional, elman, gru, layer_norm, lstm, stack
 from jaxrnn.gradcheck import relative_errors
 from jaxrnn.layers import draw_noise, learned_start, noisy
@@ -65,8 +64,6 @@ CHECKS: tuple[str, ...] = ("check_gradients", "differences")
 
 @dataclass(frozen=True)
 class Config:
-    """How nearly the manual gradient equals every other derivation."""
-
     model: tuple[str, ...] = tuple(MODELS)
     """Cells and layers to compare, by the names in the table."""
     steps: int = 50
@@ -77,25 +74,16 @@ class Config:
     """Run folder; by default the next free runs/agreement-N."""
 
 
-def error(model, chunk, reverse, params, xs, state, edges, *, gradient):
+def error(model, params, xs, state, edges, **options):
     """A nonlinear function of every output and of the final state."""
-    hs, final = jaxrnn.unroll(
-        model,
-        params,
-        xs,
-        state,
-        gradient=gradient,
-        chunk_size=chunk,
-        reverse=reverse,
-        **edges,
-    )
+    hs, final = jaxrnn.unroll(model, params, xs, state, **options, **edges)
     return jnp.sin(hs).sum() + sum((s**2).sum() for s in jax.tree.leaves(final))
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2))
 def both_gradients(model, chunk, reverse, arguments, edges):
     """By hand, and JAX's own."""
-    of = partial(error, model, chunk, reverse)
+    of = partial(error, model, chunk_size=chunk, reverse=reverse)
     return tuple(
         jax.grad(lambda a, g=g: of(a[0], a[1], a[2], edges, gradient=g))(arguments)
         for g in ("manual", "autodiff")
@@ -122,9 +110,9 @@ def audit(model, steps) -> tuple[float, float]:
     """The worst row of `check_gradients`, and its worst against differences."""
     kind = {"bias": True, "batch": (3,), "edges": True, "dtype": "float32"}
     (params, xs, state), edges = draw(model, steps=steps, **kind)
-    of = partial(error, model, None, True)
+    of = partial(error, model, reverse=True)
     report = jaxrnn.check_gradients(of, params, xs, state, edges)
-    rows = {d: [] for d in (True, False)}
+    rows = {True: [], False: []}
     for row in report.comparisons:
         rows[row.against == "differences"].append(row.relative_error)
     return max(rows[False]), max(rows[True])
@@ -132,37 +120,35 @@ def audit(model, steps) -> tuple[float, float]:
 
 def main(config: Config) -> dict[str, dict[str, float]]:
     """Print and write the largest errors of each model, and return them."""
-    console = Console()
     out = open_run(config.out, "agreement", asdict(config))
     kinds = list(zip(((), (3,), (2, 3)), config.chunks, strict=False))
-    worst = {name: dict.fromkeys(DTYPES, 0.0) for name in config.model}
-    jobs = list(product(config.model, DTYPES, kinds))
-    for name, dtype, (batch, chunk) in track(jobs, "comparing", console=console):
-        model, edges = MODELS[name], len(batch) > 0
-        kind = {"bias": len(batch) < 2, "batch": batch, "edges": edges, "dtype": dtype}
-        with jax.enable_x64(dtype == "float64"):
-            arguments, given = draw(model, steps=config.steps, **kind)
-            pair = both_gradients(model, chunk, edges, arguments, given)
-        found = max(relative_errors(*pair).values())
-        worst[name][dtype] = max(worst[name][dtype], found)
-    for name in track(config.model, "checking", console=console):
-        worst[name] |= dict(zip(CHECKS, audit(MODELS[name], config.steps), strict=True))
-    show(console, tables(publish(out, worst, PAGES)))
-    return worst
+    found = {}
+    for name in track(config.model, "comparing"):
+        model, worst = MODELS[name], dict.fromkeys(DTYPES, 0.0)
+        for dtype, (batch, chunk) in product(DTYPES, kinds):
+            edges, bias = len(batch) > 0, len(batch) < 2
+            kind = {"bias": bias, "batch": batch, "edges": edges, "dtype": dtype}
+            with jax.enable_x64(dtype == "float64"):
+                arguments, given = draw(model, steps=config.steps, **kind)
+                pair = both_gradients(model, chunk, edges, arguments, given)
+            errors = relative_errors(*pair).values()
+            worst[dtype] = float(np.max([worst[dtype], *errors]))
+        found[name] = worst | dict(zip(CHECKS, audit(model, config.steps), strict=True))
+    PAGES.finish(out, found)
+    return found
 
 
 def tables(run: Run) -> list[Table]:
     """The largest errors, a row a model."""
     title = f"largest relative error of {len(run.options['chunks'])} kinds of call"
     rows = [
-        [name, *(f"{error:.1e}" for error in errors.values())]
+        [name, *(number(e, ".1e") for e in errors.values())]
         for name, errors in run.results.items()
     ]
     return [Table(title, ("model", *DTYPES, *CHECKS), rows)]
 
 
 PAGES = Pages(tables)
-
 
 if __name__ == "__main__":
     main(tyro.cli(Config, description=__doc__))

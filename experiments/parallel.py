@@ -14,52 +14,36 @@ to its norm. Weights are as drawn by `init`. Takes some minutes, mostly compilin
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
 import tyro
-from rich.console import Console
 from rich.progress import track
 
 import jaxrnn
-from experiments.lib.pages import Pages, publish
+from experiments.lib.pages import Pages
 from experiments.lib.run_folder import Run, open_run
-from experiments.lib.tables import Table, show
-from experiments.lib.timing import compile_program, interleave
+from experiments.lib.tables import Table
+from experiments.lib.timing import compile_program, medians
 from jaxrnn import elman, lru, lstm, mingru, parallel
 from jaxrnn.gradcheck import relative_errors
 
-Sizes = tuple[tuple[int, int, int], ...]
-
 CELLS = {"elman": elman(), "lstm": lstm(), "mingru": mingru(), "lru": lru()}
 LINEAR = ("mingru", "lru")
+# T, B and H of these, and of the cells that Newton's method solves
+LINEAR_SIZES = ((1000, 1, 64), (10_000, 1, 64))
+NEWTON_SIZES = ((100, 1, 4), (1000, 1, 4), (10_000, 1, 4), (1000, 1, 16))
 
 
 @dataclass(frozen=True)
 class Config:
     cells: tuple[str, ...] = tuple(CELLS)
     """Cells to time, by their names in the table."""
-    newton: Sizes = ((100, 1, 4), (1000, 1, 4), (10_000, 1, 4), (1000, 1, 16))
-    """T, B and H of the cells that Newton's method solves."""
-    linear: Sizes = ((1000, 1, 64), (10_000, 1, 64))
-    """T, B and H of minGRU and the LRU."""
     seconds: float = 0.5
     """How long the programs of one row run in turn, five rounds at least."""
     out: Path | None = None
     """Run folder; by default the next free runs/parallel-N."""
-
-
-class Row(NamedTuple):
-    """One cell and size: median seconds by program, Newton's end, differences."""
-
-    cell: str
-    size: tuple[int, int, int]
-    seconds: dict[str, float]
-    iterations: int
-    converged: bool
-    outputs_differ: float
-    gradients_differ: float
 
 
 def draw(cell, steps, batch, units):
@@ -88,30 +72,25 @@ def programs(cell):
     }
 
 
-def compare(name: str, size: tuple[int, int, int], seconds: float) -> Row:
-    """Run one row of the table."""
+def compare(name: str, size: tuple[int, int, int], seconds: float) -> dict[str, Any]:
+    """A row: median seconds by program, Newton's end, largest differences."""
     arguments = draw(CELLS[name], *size)
     compiled = {
         label: compile_program(f, *arguments)
         for label, f in programs(CELLS[name]).items()
     }
     out = {label: program.run() for label, program in compiled.items()}
-    newton = out["parallel"][2]
-    return Row(
-        name,
-        size,
-        {k: float(np.median(t)) for k, t in interleave(compiled, seconds).items()},
-        int(newton.iterations),
-        bool(newton.converged),
-        float(np.abs(np.subtract(out["parallel"][0], out["loop"][0])).max()),
-        max(
-            error
-            for kind in ("scan", "parallel")
-            for error in relative_errors(
-                out[f"{kind} gradient"], out["loop gradient"]
-            ).values()
-        ),
-    )
+    newton, loop = out["parallel"][2], out["loop gradient"]
+    gaps = [relative_errors(out[f"{k} gradient"], loop) for k in ("scan", "parallel")]
+    return {
+        "cell": name,
+        "size": size,
+        "seconds": medians(compiled, seconds),
+        "iterations": int(newton.iterations),
+        "converged": bool(newton.converged),
+        "outputs_differ": float(np.abs(out["parallel"][0] - out["loop"][0]).max()),
+        "gradients_differ": max(error for gap in gaps for error in gap.values()),
+    }
 
 
 def cells_of(row: dict[str, Any]) -> list[str]:
@@ -136,19 +115,16 @@ def tables(run: Run) -> list[Table]:
 PAGES = Pages(tables)
 
 
-def main(config: Config) -> list[Row]:
+def main(config: Config) -> list[dict[str, Any]]:
     """Print and write the table, and return its rows."""
-    console = Console()
     out = open_run(config.out, "parallel", asdict(config))
     jobs = [
         (name, size)
         for name in config.cells
-        for size in (config.linear if name in LINEAR else config.newton)
+        for size in (LINEAR_SIZES if name in LINEAR else NEWTON_SIZES)
     ]
-    rows = [
-        compare(*job, config.seconds) for job in track(jobs, "timing", console=console)
-    ]
-    show(console, tables(publish(out, rows, PAGES)))
+    rows = [compare(*job, config.seconds) for job in track(jobs, "timing")]
+    PAGES.finish(out, rows)
     return rows
 
 

@@ -8,35 +8,23 @@ two marks written anew: which run it is, and its tables. What stands around the 
 written by hand and stays. A page without saved numbers is left as it is.
 """
 
-from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
 import tyro
 
-from experiments.lib.pages import markdown
 from experiments.lib.run_folder import Run, read_json, read_run, write_json
 
 STUDIES = {
     "agreement": "experiments.agreement",
     "benchmarks": "experiments.benchmarks.study",
     "char_lm": "experiments.char_lm.study",
-    "conversion": "experiments.conversion.study",
+    "conversion": "experiments.conversion",
     "gradient_flow": "experiments.gradient_flow.study",
     "parallel": "experiments.parallel",
 }
 BEGIN = "<!-- by python -m experiments.report, from here -->\n"
 END = "<!-- to here -->\n"
-
-
-@dataclass(frozen=True)
-class Config:
-    """Rebuild the pages and figures of results/ from saved numbers."""
-
-    runs: tuple[Path, ...] = ()
-    """Run folders whose numbers replace those of their studies."""
-    results: Path = Path(__file__).parent / "results"
-    """The folder to rebuild."""
 
 
 def put(page: str, made: str) -> str:
@@ -53,22 +41,21 @@ def rebuild(study: str, folder: Path) -> None:
     pages = import_module(STUDIES[study]).PAGES
     path = folder / f"{study.upper()}.md"
     page = path.read_text("utf-8") if path.exists() else f"# {study}\n"
-    path.write_text(put(page, markdown(run, pages)), encoding="utf-8")
+    path.write_text(put(page, pages.markdown(run)), encoding="utf-8")
     (folder / "figures").mkdir(exist_ok=True)
     pages.draw(run, folder / "figures")
 
 
-def main(config: Config) -> list[str]:
-    """Take the runs in, rebuild, and return the studies that were rebuilt."""
-    for folder in config.runs:
-        run = read_run(folder)
-        path = config.results / f"{run.about['study']}.json"
-        write_json(path, run._asdict(), indent=None)
-    rebuilt = []
+def main(
+    runs: tuple[Path, ...] = (), results: Path = Path(__file__).parent / "results"
+) -> list[str]:
+    """Take in these run folders, rebuild this folder, and return what was rebuilt."""
+    for run in map(read_run, runs):
+        write_json(results / f"{run.about['study']}.json", run._asdict(), indent=None)
+    rebuilt = [study for study in STUDIES if (results / f"{study}.json").exists()]
     for study in STUDIES:
-        if (config.results / f"{study}.json").exists():
-            rebuild(study, config.results)
-            rebuilt.append(study)
+        if study in rebuilt:
+            rebuild(study, results)
             print(f"{study}: rebuilt")
         else:
             print(f"{study}: no numbers are saved; its page is left as it is")
@@ -76,4 +63,4 @@ def main(config: Config) -> list[str]:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Config, description=__doc__))
+    tyro.cli(main, description=__doc__)

@@ -7,9 +7,12 @@
 Cells:     `elman`, `lstm`, `gru`, `mgu`, `indrnn`, `mingru`, `lru`; `custom_cell` makes
            one from a gate map; `layer_norm` and `clipped` change one.
 Layers:    `stack`, `bidirectional`, `backward_only`, `learned_start` and `noisy`, whose
-           noise `draw_noise` draws. What takes a cell takes a layer.
+           noise `draw_noise` draws; `dense`, without a memory; `constrained`, on a
+           function of what is trained; `transition`, from any pure step. What takes
+           a cell takes a layer.
 Running:   `unroll` over a sequence, `step` once, `last` for the last outputs; `bptt`,
-           the backward pass called by hand. `network` adds a readout and an error.
+           the backward pass called by hand; `scan`, in the place of `lax.scan`;
+           `generate`, a decoder. `network` adds a readout and an error.
 Looking:   `check_gradients`, `summary`, and the module `gradient_flow`.
 Modules:   `convert` (weights of other libraries), `online` (gradients carried forward),
            `parallel` (in parallel in time), `optim`, `training`, `layers`.
@@ -38,19 +41,24 @@ from jaxrnn.cells import (
     mgu,
     mingru,
 )
+from jaxrnn.generation import generate
 from jaxrnn.gradcheck import GradientReport, check_gradients
-from jaxrnn.layer import CellNoise, Layer
+from jaxrnn.layer import CellNoise, Layer, Transition
 from jaxrnn.layers import (
     backward_only,
     bidirectional,
+    constrained,
+    dense,
     draw_noise,
     learned_start,
     noisy,
     stack,
+    transition,
 )
 from jaxrnn.model import last, step, unroll
 from jaxrnn.networks import Network, NetworkParams, network
 from jaxrnn.readouts import ReadoutParams, readout
+from jaxrnn.scanning import scan
 from jaxrnn.summaries import summary
 
 __all__ = [
@@ -65,15 +73,19 @@ __all__ = [
     "Params",
     "ReadoutParams",
     "State",
+    "Transition",
     "backward_only",
     "bidirectional",
     "bptt",
     "check_gradients",
     "clipped",
+    "constrained",
     "convert",
     "custom_cell",
+    "dense",
     "draw_noise",
     "elman",
+    "generate",
     "gradient_flow",
     "gru",
     "indrnn",
@@ -91,9 +103,11 @@ __all__ = [
     "optim",
     "parallel",
     "readout",
+    "scan",
     "stack",
     "step",
     "summary",
     "training",
+    "transition",
     "unroll",
 ]

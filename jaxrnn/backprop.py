@@ -8,10 +8,12 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxrnn._core.backward import Deltas
 from jaxrnn._core.checks import as_array, check_array, check_flag, read_alike
 from jaxrnn._core.chunks import Plan, Store, check_plan
 from jaxrnn._core.door import UNSAID, as_layer, enter
+from jaxrnn._core.equations import Deltas
+from jaxrnn._core.inputs import axes_of
+from jaxrnn._core.numerics import real_only
 from jaxrnn._core.route import route
 from jaxrnn._core.runners import by_hand
 from jaxrnn.cell import Cell, Params
@@ -104,9 +106,11 @@ def send_back(
     starts = [d.state] * (state is None)
     starts += [restart] * (restart is not None and edges["reset_to"] is None)
     if starts:
-        _, pull = jax.vjp(lambda p: layer.initial_state(p, xs.shape[1:-1]), params)
+        batch = axes_of(layer.x_ndim, xs)[1:]
+        _, pull = jax.vjp(lambda p: real_only(layer.initial_state(p, batch)), params)
         start = jax.tree.map(lambda *parts: sum(parts), *starts)
-        d = d._replace(params=jax.tree.map(jnp.add, d.params, *pull(start)))
+        d_params = jax.tree.map(jnp.add, d.params, *map(real_only, pull(start)))
+        d = d._replace(params=d_params)
     return d
 
 
@@ -120,22 +124,25 @@ def _pull(runner, plan, layer, reverse, carrier, marks, xs, cotangents, final):
         return states if plan.states else hs, last
 
     params, state = carrier.params, carrier.state
+    axes = axes_of(layer.x_ndim, xs)
     deltas = jax.tree.map(
-        partial(_no_deltas, xs), params, is_leaf=lambda p: isinstance(p, Params)
+        partial(_no_deltas, axes), params, is_leaf=lambda p: isinstance(p, Params)
     )
-    adjoints = jax.tree.map(lambda s: jnp.zeros((len(xs), *s.shape), s.dtype), state)
+    adjoints = jax.tree.map(
+        lambda s: jnp.zeros((axes[0], *s.shape), s.dtype), real_only(state)
+    )
     on = carrier._replace(noise=None, deltas=deltas, adjoints=adjoints)
     (outputs, _), pull = jax.vjp(run, on, xs)
-    d, d_xs = pull((filled(cotangents, outputs), final))
+    d, d_xs = real_only(pull((filled(cotangents, outputs), final)))
     return BPTT(d.params, d_xs, d.state, d.deltas, d.adjoints), d.restart
 
 
-def _no_deltas(xs: Array, params: Any) -> Deltas | None:
+def _no_deltas(axes: tuple[int, ...], params: Any) -> Deltas | None:
     """Zeros whose gradients are a cell's δ; None for what is no cell's parameters."""
-    if not isinstance(params, Params):
-        return None
+    if not isinstance(params, Params) or not hasattr(params.w_s, "shape"):
+        return None  # raw parameters that become a cell's are not known here
     wide = params.w_x.shape[1], params.w_s.shape[1]
-    return Deltas(*(jnp.zeros((*xs.shape[:-1], n), xs.dtype) for n in wide))
+    return Deltas(*(jnp.zeros((*axes, n), params.w_s.dtype) for n in wide))
 
 
 def per_part(cotangents: Any, xs: Array, state: Any) -> Any:

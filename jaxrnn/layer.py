@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, Protocol
 from jax import Array
 from jax.typing import DTypeLike
 
-from jaxrnn.cell import InitialState
+from jaxrnn.cell import Cell, InitialState
 from jaxrnn.record import as_written
 
 
@@ -66,6 +66,24 @@ class Carrier(NamedTuple):
         )
 
 
+@as_written
+class Transition(NamedTuple):
+    """Any pure step as a layer: what `transition` gives.
+
+    step(params, state, x) -> (state, output), of one row
+    init(key, input_size, hidden_size, **options) -> params
+    initial_state(params) -> the state of one row
+    output_size(params) -> int, the features of its outputs
+    x_ndim: the axes of one row's x; of a pytree, of each leaf
+    """
+
+    step: Callable[..., tuple[Any, Any]]
+    init: Callable[..., Any]
+    initial_state: Callable[[Any], Any]
+    output_size: Callable[[Any], int]
+    x_ndim: int | tuple[int, ...] = 1
+
+
 class LayerInit(Protocol):
     """Draws a layer's parameters; a stack takes a hidden size for each layer, too."""
 
@@ -91,6 +109,8 @@ class Layer(NamedTuple):
     run(apply, carrier, xs) -> (hs, states, final state), where
         `apply(part, carrier, xs, reverse=False)` runs a part and returns the same
     runs_backward: whether any part of it runs from the last step to the first
+    x_ndim: None if its input is one array [T, ..., D], as a cell's is; else the axes of
+        one row's input, of a pytree those of each leaf, as in `Transition`
     """
 
     init: LayerInit
@@ -99,3 +119,7 @@ class Layer(NamedTuple):
     noise: Callable[..., Any]
     run: Callable[..., tuple[Any, Any, Any]]
     runs_backward: bool = False
+    x_ndim: int | tuple[int, ...] | None = None
+
+
+LayerLike = Cell | Transition | Layer  # what takes a layer takes any of them

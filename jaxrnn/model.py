@@ -9,7 +9,6 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from jaxrnn._core.checks import (
-    as_array,
     check_choice,
     check_features,
     check_flag,
@@ -19,6 +18,7 @@ from jaxrnn._core.checks import (
 from jaxrnn._core.chunks import Plan, Store, check_plan
 from jaxrnn._core.door import UNSAID, as_layer, check_forward, enter
 from jaxrnn._core.folded import one_step
+from jaxrnn._core.inputs import read_inputs
 from jaxrnn._core.marks import Marks, as_booleans, live_only, make_marks, states_before
 from jaxrnn._core.route import route
 from jaxrnn._core.runners import by_hand, by_jax
@@ -72,14 +72,14 @@ def step(
              state, or a layer that runs backward in time, which has no single step.
     """
     layer = as_layer(cell)
-    x = check_rank("x", x, "[..., D]", 1)
-    start = layer.initial_state(params, x.shape[:-1])
+    x, batch = read_inputs(layer.x_ndim, x, name="x", over_time=False)
+    start = layer.initial_state(params, batch)
     state = read_alike("state", state, start)
     if isinstance(cell, Cell):
         check_features("x", params, x)
     marks = Marks()
     if reset is not None:
-        marks = Marks(reset=as_booleans("reset", reset, x.shape[:-1]))
+        marks = Marks(reset=as_booleans("reset", reset, batch))
     restart = start if reset_to is None else read_alike("reset_to", reset_to, start)
     return one_step(layer, params, state, x, marks, restart, gradient="autodiff")
 
@@ -210,12 +210,13 @@ def last(hs: Any, lengths: Any = None) -> Any:
     Raises:  ValueError or TypeError for lengths of another shape or dtype, and for
              outputs of no step.
     """
+    hs = jax.tree.map(lambda a: check_rank("hs", a, "[T, ..., H]", 1), hs)
     leaves = jax.tree.leaves(hs)
-    if not leaves or any(len(as_array("hs", a)) == 0 for a in leaves):
+    if not leaves or any(len(a) == 0 for a in leaves):
         raise ValueError("hs: expected outputs [T, ..., H] of one step or more")
     if lengths is None:
         return jax.tree.map(lambda a: a[-1], hs)
-    inside = make_marks(leaves[0], lengths, None).inside
+    inside = make_marks(leaves[0].shape[:-1], lengths).inside
     assert inside is not None  # since lengths are given
     before_end = inside & ~jnp.concatenate([inside[1:], jnp.zeros_like(inside[:1])])
     return jax.tree.map(lambda a: live_only(Marks(before_end), a).sum(0), hs)

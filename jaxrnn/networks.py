@@ -19,18 +19,14 @@ from jax.typing import ArrayLike, DTypeLike
 
 from jaxrnn._core.activations import ACTIVATIONS
 from jaxrnn._core.by_value import by_value
-from jaxrnn._core.checks import (
-    as_arrays,
-    check_choice,
-    check_flag,
-    check_rank,
-    describe,
-)
+from jaxrnn._core.checks import as_arrays, check_choice, check_flag
 from jaxrnn._core.door import as_layer
 from jaxrnn._core.errors import ERRORS, by_function, read_targets
+from jaxrnn._core.inputs import read_inputs
 from jaxrnn._core.marks import inside_only
 from jaxrnn._core.mesh import vary_alike
 from jaxrnn._core.sizes import check_key, float_dtype
+from jaxrnn._core.trees import describe
 from jaxrnn.cell import Cell
 from jaxrnn.layer import Layer
 from jaxrnn.model import Gradient, Options, unfold
@@ -247,10 +243,10 @@ def network(
             hs, _, marks = unfold(layer, p, xs, state, **options)
             return hs, marks
 
-        params, xs = _read_params(params), check_rank("xs", xs, "[T, ..., D]", 2)
+        params = _read_params(params)
         layer.initial_state(params.cell)  # checks them, before they are traced
         # On a mesh each device has gradients of its own, summed by the caller.
-        params, _ = vary_alike(params, xs)
+        params, _ = vary_alike(params, read_inputs(layer.x_ndim, xs)[0])
         hs, pull, marks = jax.vjp(hidden, params.cell, has_aux=True)
         value, d_hs, d_readout = of_outputs(params, hs, marks, targets, weights)
         # (59) and (60), from every step to all steps before it

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import optax
 from jax import Array, lax
 
-from jaxrnn._core.checks import as_floats, check_flag, check_number, check_positive
+from jaxrnn._core.checks import as_arrays, check_flag, check_number, check_positive
 from jaxrnn._core.numerics import global_norm as _norm
 from jaxrnn._core.numerics import sum_dtype, widen
 from jaxrnn._core.updates import (
@@ -66,7 +66,7 @@ def global_norm(tree: Any) -> Array:
 
     Raises:  TypeError or ValueError for a leaf that is no floating array.
     """
-    return _norm(as_floats("tree", tree))
+    return _norm(as_arrays("tree", tree, floats=True))
 
 
 def clip_by_global_norm(threshold: float) -> optax.GradientTransformation:
@@ -90,7 +90,7 @@ def clip_by_global_norm(threshold: float) -> optax.GradientTransformation:
     def update(updates, state, params=None):
         del params
         check_state(state, ClipState)
-        updates = as_floats("updates", updates)
+        updates = as_arrays("updates", updates, floats=True)
         norm = _norm(updates)
         clips = ~(norm < threshold)  # so that NaN is not taken for small
         ratio = threshold / norm

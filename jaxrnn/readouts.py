@@ -18,10 +18,10 @@ from jaxrnn._core.checks import (
     check_choice,
     check_positive,
     check_rank,
-    describe,
 )
 from jaxrnn._core.maps import outer_sum, row_sum
 from jaxrnn._core.numerics import add_bias
+from jaxrnn._core.trees import describe
 
 Output = Literal["sigmoid", "tanh"]  # σ of equation 57; None for the identity
 

@@ -14,13 +14,12 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxrnn._core.checks import (
     as_arrays,
-    as_floats,
     check_choice,
-    describe,
     read_alike,
 )
 from jaxrnn._core.mesh import check_divides, check_mesh, spec_of, vary
 from jaxrnn._core.numerics import global_norm, widen
+from jaxrnn._core.trees import describe
 from jaxrnn._core.updates import (
     check_optimizer,
     read_flush,
@@ -98,7 +97,7 @@ def init_train_state(
              arrays and the state's parts are arrays.
     """
     check_optimizer(optimizer)
-    params, state = as_floats("params", params), as_arrays("state", state)
+    params, state = as_arrays("params", params, floats=True), as_arrays("state", state)
     start = TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params), state)
     return jax.tree.map(jnp.copy, start)
 

@@ -1180,7 +1180,11 @@ def learners() -> Iterator[Site]:
         {"params": one.params, "state": one.state},
         {
             "params": list(params(one.params, brief=True))[::3],
-            "state": list(state(one.state, none=REFUSE, brief=True))[::2],
+            "state": [  # any batch axes will do
+                t
+                for t in list(state(one.state, none=REFUSE, brief=True))[::2]
+                if t.kind != "rank"
+            ],
         },
     )
 

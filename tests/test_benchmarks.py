@@ -12,7 +12,7 @@ import pytest
 from table import assert_alike
 
 import jaxrnn
-from experiments.benchmarks import beyond, contenders, depth, figures, tables
+from experiments.benchmarks import beyond, contenders, figures, tables
 from experiments.benchmarks import study as benchmarks
 from experiments.benchmarks.contenders import Size
 from experiments.lib import timing
@@ -80,7 +80,7 @@ def test_every_peer_that_is_installed_has_the_same_gradient(cell):
     problem = contenders.pose(cell, SMALL)
     b = jax.random.normal(jax.random.key(1), problem.params.b.shape)
     problem = problem._replace(params=problem.params._replace(b=b))
-    agreed, errors = benchmarks.agreement(problem)
+    agreed, errors = contenders.agreeing(problem)
     assert max(errors.values()) < 1e-5
     assert set(errors) - set(agreed) <= {"torch"}
 
@@ -89,7 +89,7 @@ def test_a_split_batch_gives_the_same_error_and_gradient():
     problem = contenders.pose("lstm", SMALL)
     peer = contenders.own("lstm")
     given = contenders.arguments(problem, peer)
-    whole = contenders.gradient_program(problem, peer).run()
+    whole = contenders.program(problem, peer).run()
     split = jax.jit(contenders.split_gradient(peer, 2))(*given)
     assert_alike(split, whole, 1e-5)
 
@@ -190,7 +190,7 @@ def test_studies_write_their_rows_tables_and_figure(tmp_path, monkeypatch):
     small = Size(9, 2, 3, 4)
     monkeypatch.setattr(beyond, "MIDDLE", small)
     monkeypatch.setattr(beyond, "SWEEPS", {"t": (2, 4, 8), "h": (2, 4, 8)})
-    for name in ("LONG", "LOW", "GROWTH"):
+    for name in ("LONG", "LOW", "GROWTH", "DEPTH"):
         monkeypatch.setattr(beyond, name, (small,))
     monkeypatch.setattr(beyond, "SECONDS", 0.01)
     parts = beyond.studies(["elman"])
@@ -207,8 +207,10 @@ def test_studies_write_their_rows_tables_and_figure(tmp_path, monkeypatch):
     assert (tmp_path / "sweeps.png").stat().st_size > 10_000
 
 
-def test_a_stack_is_compared_with_every_peer_that_agrees():
-    rows = depth.depth(0.01, (Size(4, 2, 3, 5),))
+def test_a_stack_is_compared_with_every_peer_that_agrees(monkeypatch):
+    monkeypatch.setattr(beyond, "DEPTH", (Size(4, 2, 3, 5),))
+    monkeypatch.setattr(beyond, "SECONDS", 0.01)
+    rows = beyond.depth()
     names = {row["contender"] for row in rows}
     assert {"manual", "autodiff"} | set(
         jax_peers(jaxrnn.lstm(), "lstm", Sizes(2, 5))

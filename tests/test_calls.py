@@ -12,6 +12,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from table import CELLS, assert_alike, assert_equal, draw
 
 from jaxrnn import (
+    LSTMState,
     bidirectional,
     bptt,
     custom_cell,
@@ -292,6 +293,27 @@ def test_a_key_draws_the_noise_and_leaving_it_out_has_to_be_said():
         with pytest.raises(ValueError, match="noise: this layer has noise: give a key"):
             f(NOISY, *case.inputs)
     unroll(stack(noisy(gru()), elman()), *case.inputs)  # all rates 0: nothing to say
+    assert_equal(by_key, unroll(NOISY, *case.inputs, noise=jax.random.PRNGKey(3)))
+
+
+def test_the_noise_is_not_blamed_for_the_inputs():
+    case = case_of(NOISY, dtype=np.float32)
+    noise = draw_noise(jax.random.key(3), NOISY, case.params, case.xs)
+    like = jax.ShapeDtypeStruct(case.xs.shape, case.xs.dtype)
+    assert_equal(noise, draw_noise(jax.random.key(3), NOISY, case.params, like))
+    for wrong in (case.xs.astype("f2"), case.xs.astype("c8"), case.xs[..., :1]):
+        with pytest.raises((TypeError, ValueError), match=r"^xs: expected"):
+            unroll(NOISY, case.params, wrong, noise=noise)
+        for layer in (NOISY, noisy(gru()), gru(), bidirectional(gru())):
+            params = layer.init(jax.random.key(0), D, H)
+            draw_noise(jax.random.key(3), layer, params, case.xs)
+            with pytest.raises((TypeError, ValueError), match=r"^xs: expected"):
+                draw_noise(jax.random.key(3), layer, params, wrong)
+
+
+def hold(share, dtype="f4", steps=T):
+    part = np.full((steps, B, H), share, dtype)
+    return CellNoise(hold=LSTMState(part, part))
 
 
 @pytest.mark.parametrize(
@@ -309,11 +331,21 @@ def test_a_key_draws_the_noise_and_leaving_it_out_has_to_be_said():
             CellNoise(mask=np.ones((3, 3), bool)),
             "noise.mask: expected float32, got bool",
         ),
-        (CellNoise(mask=3.0), "noise.mask: expected shape [3, 3], got []"),
+        (CellNoise(mask=3.0), "noise.mask: expected an array, got float"),
+        (
+            CellNoise(mask=np.ma.masked_array(np.ones((3, 3), "f4"))),
+            "noise.mask: expected a plain array, got a masked one",
+        ),
         (CellNoise(hold=2.5), "noise.hold: expected LSTMState(h, c)"),
+        (hold(0.5, steps=5), "noise.hold.h: expected shape [6, 3, 3], got [5, 3, 3]"),
+        (hold(1.5), "noise.hold.h: expected shares in 0..1, got 1.5..1.5"),
+        (hold(np.nan), "noise.hold.h: expected shares in 0..1, got nan"),
+        (hold(0.5, "f2"), "noise.hold.h: expected float32, got float16"),
+        (jax.random.split(jax.random.key(0)), "noise: expected a random key"),
+        (3, "noise: expected a key, CellNoise or None, got int"),
     ],
 )
-def test_noise_of_another_shape_than_what_it_multiplies_is_named(noise, words):
+def test_noise_that_is_not_what_the_run_takes_is_named(noise, words):
     case = case_of(lstm(), dtype=np.float32)
     with pytest.raises((TypeError, ValueError)) as raised:
         unroll(lstm(), *case.inputs, noise=noise)

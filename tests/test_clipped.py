@@ -92,8 +92,9 @@ def test_an_adjoint_that_overflows_is_clipped_to_a_direction():
 def test_wrong_calls_are_refused():
     with pytest.raises(TypeError, match="cell: expected a Cell"):
         clipped(elman, 1.0)  # pyright: ignore[reportArgumentType]
-    for threshold in (0, -1.0, True):
-        with pytest.raises(ValueError, match="threshold: expected a positive number"):
+    for threshold in (0, -1.0, np.inf, True, None):
+        error = TypeError if threshold in (True, None) else ValueError
+        with pytest.raises(error, match="threshold: expected a positive number"):
             clipped(elman(), threshold)
     assert clipped(elman(), 1.0) is clipped(elman(), 1.0)  # one record for jit
     state = elman().initial_state(elman().init(jax.random.key(0), D, H))

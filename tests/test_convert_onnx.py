@@ -417,7 +417,7 @@ def test_the_same_options_are_the_same_cell_and_fit_its_own_init(name, key):
             {"b": [0.0]},
             {},
             TypeError,
-            r"b\[0\]: expected .* got float",
+            r"b: expected .* got list",
         ),
         ("lstm", {"b": np.ones((1, 32), int)}, {}, TypeError, r"b: .*floating dtype"),
         (
@@ -456,7 +456,16 @@ def test_the_same_options_are_the_same_cell_and_fit_its_own_init(name, key):
             r"linear_before_reset .*'elman'",
         ),
         ("elman", {}, {"clip": 0.0}, ValueError, r"clip: expected a positive number"),
-        ("elman", {}, {"clip": "1"}, ValueError, r"clip: expected a positive number"),
+        ("elman", {}, {"clip": "1"}, TypeError, r"clip: expected a positive number"),
+        ("elman", {"b": (1,)}, {}, TypeError, r"b: expected a NumPy or JAX array"),
+        ("elman", {}, {"activations": 3}, ValueError, r"activations: .* got 3"),
+        (
+            "elman",
+            {},
+            {"activation_alpha": 1.0},
+            TypeError,
+            r"activation_alpha: expected a list of numbers, got float",
+        ),
         (
             "elman",
             {},
@@ -499,7 +508,7 @@ def test_the_same_options_are_the_same_cell_and_fit_its_own_init(name, key):
             {},
             {"activations": ["Elu"], "activation_alpha": [np.nan]},
             ValueError,
-            r"activation_alpha: expected finite numbers, got nan",
+            r"activation_alpha: expected a number, got nan",
         ),
     ],
 )

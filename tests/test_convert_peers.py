@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from table import assert_alike, assert_equal
 
-from experiments.conversion import study as conversion
-from experiments.conversion.study import compare, largest, sample_for
+from experiments import conversion
+from experiments.conversion import compare, largest, sample_for
 from experiments.peers import LIBRARIES, installed, peer_of
 from experiments.peers.record import KINDS, Sizes, results_of
 from jaxrnn import unroll
@@ -139,7 +139,7 @@ def test_the_table_is_printed_and_written(tmp_path, capsys, monkeypatch):
     found = {"hs": 1e-7, "final.0": 2e-7, "d_xs": 3e-7, "d_weights.bias": 1e-9}
     monkeypatch.setattr(conversion, "peer_of", has)
     monkeypatch.setattr(conversion, "compare", lambda *_, **__: found)
-    config = conversion.Config(("equinox",), ("elman", "gru"), 4, 2, 2, 3, tmp_path)
+    config = conversion.Config(("equinox",), ("elman", "gru"), tmp_path)
     assert conversion.main(config) == {"equinox": {"gru": [2e-7, 3e-7] * 2}}
     assert "float64" in capsys.readouterr().out
     last = "| equinox | gru | 2.0e-07 | 3.0e-07 | 2.0e-07 | 3.0e-07 |\n"

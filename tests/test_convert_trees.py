@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from table import assert_alike, assert_equal
 
-from jaxrnn import Params, convert, elman, gru, lstm
+from jaxrnn import Params, State, convert, elman, gru, lstm
 from jaxrnn.layers import Directions, bidirectional
 
 SIDES = {
@@ -176,8 +176,25 @@ def with_a_leaf(tree, edit):
 def test_masked_arrays_are_refused_by_name(library, way):
     call, tree = one_way(library, way)
     masked = with_a_leaf(tree, lambda a: np.ma.masked_array(a, a > 0))
-    with pytest.raises(TypeError, match=r"^\w+.*: expected .* masked array, .*filled"):
+    with pytest.raises(TypeError, match=r"^\w+.*: expected .* masked one, .*filled"):
         call(masked)
+
+
+@each_way
+@each_library
+def test_deleted_arrays_are_refused_by_name(library, way):
+    call, tree = one_way(library, way)
+    gone = jnp.ones(3)
+    gone.delete()
+    with pytest.raises(ValueError, match=r"^\w+.*: .* deleted or donated"):
+        call(with_a_leaf(tree, lambda a: gone))
+
+
+@each_library
+def test_a_record_in_a_biass_place_is_refused_by_name(library):
+    call, params = one_way(library, "out")
+    with pytest.raises(TypeError, match=r"params\.b: expected .* array, got State"):
+        call(params._replace(b=State(params.b)))
 
 
 @each_way

@@ -201,6 +201,16 @@ SIZES = {
     "directions'": (lambda: bidirectional(gru()).init(0, 3, 16), "key: expected"),
     "noise's": (lambda: draw_noise(0, noisy(gru()), None, XS), "key: expected"),
     "many keys": (lambda: lstm().init(jax.random.split(KEY), 3, 2), "shape (2,)"),
+    "no raw key": (
+        lambda: lstm().init(np.zeros(3, np.uint32), 3, 2),
+        "key: expected a random key, such as jax.random.key(0), got uint32 of shape",
+    ),
+    "bias a number": (lambda: lstm().init(KEY, 3, 2, bias=1), "bias: expected True or"),
+    "stack's bias": (lambda: stack(gru()).init(KEY, 3, 2, bias=None), "got None"),
+    "no dtype": (
+        lambda: lstm().init(KEY, 3, 2, dtype="float3"),
+        "dtype: expected a floating dtype, got float3",
+    ),
     "size a float": (lambda: lstm().init(KEY, 3, 16.0), "hidden_size: expected"),
     "sizes of a cell": (
         lambda: lstm().init(KEY, 3, (2, 3)),
@@ -217,6 +227,10 @@ SIZES = {
     "batch of floats": (
         lambda: gru().initial_state(gru().init(KEY, 3, 2), (8.0,)),
         "batch_shape: expected a number of rows or a tuple such as (8,), got (8.0,)",
+    ),
+    "batch below 0": (
+        lambda: gru().initial_state(gru().init(KEY, 3, 2), -1),
+        "batch_shape: expected no negative number, got (-1,)",
     ),
 }
 
@@ -275,7 +289,7 @@ def test_a_residual_stack_of_other_widths_is_refused():
         lambda: unroll(layer, plain.init(KEY, 3, sizes), XS),
     ):
         with pytest.raises(
-            ValueError, match=r"skip: .* layers\[1\] reads 4 and gives 1"
+            ValueError, match=r"skip: .* layers\[1\] that reads 4 and gives 1"
         ):
             call()
     assert unroll(layer, layer.init(KEY, 3, 4), XS)[0].shape == (5, 4, 4)

@@ -7,10 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.stats
-from table import assert_alike, draw
+from table import assert_alike, assert_equal, draw
 
 from jaxrnn import State, bptt, custom_cell, elman, gru, lstm, stack, step, unroll
 from jaxrnn.gradient_flow import (
+    FixedPoints,
     alignment,
     decay_rate,
     distinct,
@@ -641,6 +642,7 @@ def test_alignment_of_gradients_made_by_hand():
 
 CASE = draw(lstm(), steps=T, batch=(B,), inputs=D, units=H, dtype=np.float32)
 P, XS = CASE.params, CASE.xs
+POINTS = FixedPoints(CASE.state, np.zeros(B), np.zeros((B, 2 * H)))
 WRONG = {
     "lags of no error": (lambda: lag_norms(lstm(), P, XS), "cotangents and final"),
     "too many lags": (
@@ -656,6 +658,10 @@ WRONG = {
         lambda: truncation_bias(lstm(), P, XS, None, XS),
         "cotang",
     ),
+    "integers before cotangents": (
+        lambda: lag_norms(lstm(), P, XS.astype(int), None, CASE.d_states.h),
+        "xs: expected float32 as the parameters",
+    ),
     "no norms": (lambda: decay_rate(np.float32(3)), "norms"),
     "integer norms": (lambda: effective_horizon(np.arange(3)), "norms"),
     "skip all": (lambda: decay_rate(np.ones(4, np.float32), skip=2), "skip"),
@@ -670,6 +676,12 @@ WRONG = {
     ),
     "not square": (lambda: jacobian_singular_values(np.ones((2, 3, 4))), "jacobians"),
     "radius": (lambda: spectral_radius(np.ones((2, 3))), "matrices"),
+    "lists": (lambda: spectral_radius([[1.0, 2.0], [3.0]]), "matrices: expected an"),
+    "gates": (lambda: vanishing_conditions(P.w_s), r"w_s: expected shape \[H, H\], a"),
+    "masked w_s": (
+        lambda: vanishing_conditions(np.ma.masked_array(np.eye(2), np.eye(2))),
+        "w_s: expected a plain array",
+    ),
     "slope": (lambda: vanishing_conditions(np.eye(2), slope=0), "slope"),
     "count": (lambda: lyapunov_spectrum(lstm(), P, XS, count=7), "count"),
     "warmup": (lambda: lyapunov_spectrum(lstm(), P, XS, warmup=T), "warmup"),
@@ -683,7 +695,19 @@ WRONG = {
     "omega of a layer": (lambda: norm_preservation(stack(lstm()), (P,), XS), "cell"),
     "subnormal": (lambda: first_nonfinite(lstm(), P, XS, subnormal=1), "subnormal"),
     "structures": (lambda: alignment({"a": P.b}, [P.b]), "gradient"),
+    "a part less": (
+        lambda: alignment({"a": P}, {"a": P._replace(b=None)}),
+        r"gradient: expected none there, got arrays at \['a'\]\.b$",
+    ),
     "shapes": (lambda: alignment(P.b, P.w_x), "gradient"),
+    "shapes of a leaf": (
+        lambda: alignment(P, P._replace(b=P.b[:2])),
+        r"gradient\.b: expected shape \[2\], got",
+    ),
+    "masked": (
+        lambda: alignment(P, P._replace(b=np.ma.masked_array(P.b, P.b > 0))),
+        r"reference\.b: expected a plain array",
+    ),
     "integers": (lambda: alignment(np.ones(2, int), np.ones(2)), "gradient: expected"),
     "complex": (lambda: alignment(np.ones(2), 1j * np.ones(2)), "reference: expected"),
     "jacobians of integers": (
@@ -698,6 +722,14 @@ WRONG = {
     "share a word": (lambda: effective_horizon(np.ones(3), "1"), "share: expected a"),
     "skip a word": (lambda: decay_rate(np.ones(5), skip="1"), "skip: expected an int"),
     "cell a word": (lambda: fixed_points("lstm", P, XS[0, 0], CASE.state), "cell: exp"),
+    "no points": (lambda: distinct(CASE.state), "points: expected FixedPoints"),
+    "speed": (lambda: distinct(POINTS, speed=np.nan), "speed: expected a positive num"),
+    "apart": (lambda: distinct(POINTS, apart=-1.0), "apart: expected a positive num"),
+    "spectrum of no step": (lambda: lyapunov_spectrum(lstm(), P, XS[:0]), "xs: exp"),
+    "a number held": (
+        lambda: fixed_points(lstm(), P, np.float32(1), CASE.state),
+        r"x: expected an array \[D\]",
+    ),
     "no params": (
         lambda: fixed_points(lstm(), None, XS[0, 0], CASE.state),
         "params: expected jaxrnn.Params",
@@ -710,3 +742,12 @@ def test_a_wrong_call_names_its_argument(name):
     call, argument = WRONG[name]
     with pytest.raises((ValueError, TypeError), match=rf"(^|\b){argument}"):
         call()
+
+
+def test_numpys_integers_are_integers():
+    two, norms = np.int64(2), jnp.asarray(0.5 ** np.arange(8))
+    assert_equal(decay_rate(norms, skip=two), decay_rate(norms, skip=2))
+    found = lyapunov_spectrum(lstm(), P, XS, count=two, warmup=np.int32(1))
+    assert_equal(found, lyapunov_spectrum(lstm(), P, XS, count=2, warmup=1))
+    found = lag_norms(lstm(), P, XS, final=CASE.d_final, lags=two)
+    assert_equal(found, lag_norms(lstm(), P, XS, final=CASE.d_final, lags=2))

@@ -21,6 +21,8 @@ PLACES = [
     "cells",
     "layers",
     "model",
+    "scanning",
+    "generation",
     "backprop",
     "readouts",
     "networks",

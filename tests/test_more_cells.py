@@ -417,9 +417,10 @@ def test_equal_clips_are_one_cell_and_wrong_parts_are_refused():
         ({"projection_bias": True}, ValueError, "projection_bias: expected a proj"),
         ({"projection": 2, "projection_bias": 1}, TypeError, "projection_bias: .*True"),
         ({"memory_clip": 0}, ValueError, "memory_clip: expected a positive number"),
-        ({"memory_clip": True}, ValueError, "memory_clip: .* got True"),
-        ({"memory_clip": "1"}, ValueError, "memory_clip: .* got '1'"),
+        ({"memory_clip": True}, TypeError, "memory_clip: .* got True"),
+        ({"memory_clip": "1"}, TypeError, "memory_clip: .* got '1'"),
         ({"memory_clip": np.nan}, ValueError, "memory_clip: .* got nan"),
+        ({"forget_bias": None}, TypeError, "forget_bias: expected a number, got None"),
     ]:
         with pytest.raises(error, match=message):
             lstm(**options)

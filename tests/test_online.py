@@ -415,10 +415,18 @@ def test_wrong_calls_name_their_argument():
         online.truncated(elman(), 0, 2)
     with pytest.raises(ValueError, match="decay"):
         online.rflo(elman(), 1.0)
+    with pytest.raises(TypeError, match="key: expected a random key"):
+        online.uoro(0, elman())
+    with pytest.raises(TypeError, match=r"method: expected an Online, .* got rtrl"):
+        online.gradient(online.rtrl, *case.inputs, d_hs)
+    with pytest.raises(TypeError, match="xs: expected float64 as the parameters"):
+        xs = case.xs.astype(int)
+        online.gradient(online.rtrl(elman()), case.params, xs, case.state, d_hs)
+    for make in (online.rtrl, partial(online.uoro, jax.random.key(0))):
+        with pytest.raises(ValueError, match="cell: expected one that runs forward"):
+            make(bidirectional(elman()))
     with pytest.raises(ValueError, match="cell: expected one that runs forward"):
-        layer = bidirectional(elman())
-        case = draw(layer, steps=T, batch=(B,), inputs=D, units=H)
-        online.gradient(online.rtrl(layer), *case.inputs, np.ones((T, B, 2 * H)))
+        online.truncated(bidirectional(elman()), 1, 2)
 
 
 METHODS = {
@@ -440,3 +448,33 @@ def test_every_method_refuses_cotangents_of_another_width_and_a_network(name):
     online.gradient(method, *case.inputs, np.ones((T, B, H)))
     with pytest.raises(TypeError, match=r"got a Network: give net\.cell"):
         METHODS[name](network(elman()))
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_reads_its_arguments_at_its_door(name):
+    method, (case, d_hs) = METHODS[name](elman()), case_of(elman())
+    params, state, x, d_h = case.params, case.state, case.xs[0], d_hs[0]
+    memory = method.init(params, state)
+    other = METHODS["uoro" if name == "rtrl" else "rtrl"](elman())
+    good = {"params": params, "memory": memory, "x": x, "cotangent": lambda h: d_h}
+    method.update(**good)
+    masked = np.ma.masked_array(x, x > 0)
+    wrong = {
+        "params.own": {"params": params._replace(own=params.b)},
+        "memory: expected": {"memory": state},
+        "memory.state.h: expected": {"memory": memory._replace(state=State(x[0]))},
+        "memory: expected what this": {"memory": other.init(params, state)},
+        "x: expected the batch": {"x": x[:1]},
+        "x: expected shape": {"x": x[:, :1]},
+        "x: expected a plain array": {"x": masked},
+        "x: expected float64": {"x": x.astype(np.float32)},
+        "cotangent: expected a function": {"cotangent": d_h},
+        "cotangents: expected an array": {"cotangent": lambda h: None},
+    }
+    for said, changed in wrong.items():
+        with pytest.raises((ValueError, TypeError), match=f"^{said}"):
+            method.update(**{**good, **changed})
+    with pytest.raises(TypeError, match=r"^params: expected jaxrnn\.Params"):
+        method.init(None, state)
+    with pytest.raises(TypeError, match=r"^state: expected State\(h\), got "):
+        method.init(params, (*state, *state))

@@ -66,7 +66,8 @@ def in_jit(lengths):
 
 
 def zone_run():
-    return unroll(noisy(gru(), zoneout=(0.1, 0.2)), S.params[1], S.xs[..., :1], None)
+    xs = S.xs[..., [0, 0, 0]]
+    return unroll(noisy(gru(), zoneout=(0.1, 0.2)), S.params[1], xs)
 
 
 # what is called; what it raises; words that the message holds
@@ -323,8 +324,10 @@ WRONG = {
     "noisy stack": (
         lambda: noisy(STACK),
         TypeError,
-        "cell: expected a Cell, such as elman(), got Layer",
+        "cell: expected a Cell, such as elman(), got a Layer: give the cells",
     ),
+    "noisy uncalled": (lambda: noisy(lstm), TypeError, "call it, lstm()"),
+    "no zoneout": (lambda: noisy(gru(), zoneout=()), ValueError, "zoneout: expected"),
     "rate negative": (
         lambda: noisy(gru(), inputs=-0.1),
         ValueError,

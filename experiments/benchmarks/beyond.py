@@ -1,26 +1,24 @@
-"""Beyond the grid: sweeps, memory budgets, bfloat16 and long sequences."""
+"""Beyond the grid: sweeps, memory budgets, bfloat16, depth and long sequences."""
 
 import math
 from collections.abc import Callable, Sequence
-from functools import partial
-from importlib.util import find_spec
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
 from experiments.benchmarks.contenders import (
+    DEEP,
     Size,
+    agreeing,
+    contenders,
     gradient_error,
-    gradient_program,
-    jax_contenders,
     own,
     pose,
     reference,
+    timed,
 )
-from experiments.benchmarks.depth import depth
-from experiments.lib.timing import Program, interleave
-from experiments.peers.torch import torch_runs
+from experiments.peers.record import Peer
 
 # Two decades of each axis; the others stay at this size.
 MIDDLE = Size(100, 32, 64, 128)
@@ -32,43 +30,32 @@ SWEEPS = {
 LONG = (Size(784, 64, 1, 128), Size(1000, 16, 32, 64))
 LOW = (Size(1000, 16, 32, 64), Size(4000, 16, 32, 64))
 GROWTH = tuple(Size(t, 4, 8, 32) for t in (1000, 10_000, 100_000))
+DEPTH = (MIDDLE, Size(1000, 16, 32, 64))
 SECONDS = 1.5  # of a comparison, or a multiple of it
 RIVAL = "flax linen"  # has every cell, and is the fastest on most
 
-
-def studies(cells: Sequence[str]) -> dict[str, Callable[[], list[dict[str, Any]]]]:
-    """Every study by its name, each a list of rows."""
-    parts = {"sweeps": sweep, "budgets": budgets, "bfloat16": low_precision}
-    every = {name: partial(_over, part, cells) for name, part in parts.items()}
-    return every | {"growth": growth, "depth": partial(depth, 4 * SECONDS)}
+Rows = list[dict[str, Any]]
 
 
-def _over(study, cells):
-    return [row for cell in cells for row in study(cell)]
+def studies(cells: Sequence[str]) -> dict[str, Callable[[], Rows]]:
+    """Every study by its name."""
+    every = {"sweeps": sweep, "budgets": budgets, "bfloat16": low_precision}
+    over = {
+        name: lambda study=study: [row for cell in cells for row in study(cell)]
+        for name, study in every.items()
+    }
+    return over | {"growth": growth, "depth": depth}
 
 
-def _median_ms(programs: dict[str, Program], seconds: float) -> dict[str, float]:
-    times = interleave(programs, seconds)
-    return {name: float(np.median(times[name])) * 1e3 for name in programs}
-
-
-def sweep(cell: str) -> list[dict[str, Any]]:
+def sweep(cell: str) -> Rows:
     """Time of the gradient over two decades of T, B and H."""
     rows = []
-    for axis, values in SWEEPS.items():
-        for value in values:
-            problem = pose(cell, MIDDLE._replace(**{axis: value}))
-            peers = jax_contenders(cell, problem.size)
-            programs = {
-                name: gradient_program(problem, peers[name])
-                for name in ("manual", RIVAL)
-                if name in peers
-            }
-            if find_spec("torch"):
-                programs["torch"] = Program(torch_runs(cell, *problem[2:])[1])
-            for name, ms in _median_ms(programs, SECONDS).items():
-                row = {"cell": cell, "axis": axis, "value": value}
-                rows.append(row | {"contender": name, "ms": ms})
+    for axis, value in ((axis, v) for axis, values in SWEEPS.items() for v in values):
+        problem = pose(cell, MIDDLE._replace(**{axis: value}))
+        peers = contenders(cell, problem.size)
+        chosen = {n: peers[n] for n in ("manual", RIVAL, "torch") if n in peers}
+        found = timed(problem, chosen, SECONDS)
+        rows += [row | {"axis": axis, "value": value} for row in found]
     return rows
 
 
@@ -78,64 +65,55 @@ def exponent(values: Sequence[float], times: Sequence[float]) -> float:
     return float(np.polyfit(np.log(values[half:]), np.log(times[half:]), 1)[0])
 
 
-def budgets(cell: str) -> list[dict[str, Any]]:
+def budgets(cell: str) -> Rows:
     """Temporary memory and time of each choice of what to store, and of the peers."""
     rows = []
     for size in LONG:
-        problem = pose(cell, size)
-        root = round(math.sqrt(size.t))
+        peers = contenders(cell, size)
+        for name in ("manual", "autodiff", "torch"):
+            peers.pop(name, None)
         choices = {
             "manual": own(cell),
             "manual, activations": own(cell, store="activations"),
-            f"manual, borders every {root}": own(
-                cell, store="borders", chunk_size=root
-            ),
+            f"manual, borders every {_root(size)}": _borders(cell, size),
         }
-        peers = jax_contenders(cell, size)
-        rivals = {n: p for n, p in peers.items() if n not in ("manual", "autodiff")}
-        programs = {
-            n: gradient_program(problem, p) for n, p in (choices | rivals).items()
-        }
-        for name, ms in _median_ms(programs, 4 * SECONDS).items():
-            mib = programs[name].temporary_mib
-            about = {"cell": cell, "size": list(size), "contender": name}
-            rows.append(about | {"ms": ms, "temporary_mib": mib})
+        rows += timed(pose(cell, size), choices | peers, 4 * SECONDS)
     return rows
 
 
-def low_precision(cell: str) -> list[dict[str, Any]]:
+def _root(size: Size) -> int:
+    return round(math.sqrt(size.t))
+
+
+def _borders(cell: str, size: Size) -> Peer:
+    return own(cell, store="borders", chunk_size=_root(size))
+
+
+def low_precision(cell: str) -> Rows:
     """In bfloat16: error of the weights' gradients against float64, and time."""
     rows = []
     for size in LOW:
-        problem = pose(cell, size, jnp.bfloat16)
+        problem, peers = pose(cell, size, jnp.bfloat16), contenders(cell, size)
+        # autodiff's time grows with T squared
+        names = ["manual", *["autodiff"] * (size.t <= 1000), RIVAL]
+        chosen = {name: peers[name] for name in names if name in peers}
         wanted = reference(problem)
-        peers = jax_contenders(cell, size)
-        names = [n for n in ("manual", "autodiff", RIVAL) if n in peers]
-        if size.t > 1000:
-            names.remove("autodiff")  # its time grows with T squared
-        programs = {name: gradient_program(problem, peers[name]) for name in names}
-        for name, ms in _median_ms(programs, 2 * SECONDS).items():
-            about = {"cell": cell, "size": list(size), "contender": name}
-            wrong = gradient_error(problem, peers[name], wanted)
-            rows.append(about | {"ms": ms, "error": wrong})
+        for row in timed(problem, chosen, 2 * SECONDS):
+            wrong = gradient_error(problem, chosen[row["contender"]], wanted)
+            rows.append(row | {"error": wrong})
     return rows
 
 
-def growth() -> list[dict[str, Any]]:
+def growth() -> Rows:
     """Time and temporary memory of an LSTM's gradient up to 100,000 steps."""
     rows = []
     for size in GROWTH:
-        problem = pose("lstm", size)
-        root = round(math.sqrt(size.t))
-        choices = {
-            "manual": own("lstm"),
-            "manual, borders": own("lstm", store="borders", chunk_size=root),
-        }
-        programs = {
-            name: gradient_program(problem, peer) for name, peer in choices.items()
-        }
-        for name, ms in _median_ms(programs, 2 * SECONDS).items():
-            mib = programs[name].temporary_mib
-            about = {"cell": "lstm", "size": list(size), "contender": name}
-            rows.append(about | {"ms": ms, "temporary_mib": mib})
+        choices = {"manual": own("lstm"), "manual, borders": _borders("lstm", size)}
+        rows += timed(pose("lstm", size), choices, 2 * SECONDS)
     return rows
+
+
+def depth() -> Rows:
+    """Three LSTM layers in a stack, against the other libraries' that agree."""
+    problems = [pose(DEEP, size) for size in DEPTH]
+    return [row for p in problems for row in timed(p, agreeing(p)[0], 4 * SECONDS)]

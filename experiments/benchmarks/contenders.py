@@ -3,8 +3,7 @@
 The error is E = Σ w·h over a random w; the gradient is with respect to every parameter.
 """
 
-from collections.abc import Callable
-from operator import attrgetter
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -14,13 +13,18 @@ from jax import Array
 from jax.sharding import Mesh, PartitionSpec
 
 import jaxrnn
-from experiments.lib.timing import Program, compile_program
-from experiments.peers import jax_peers
-from experiments.peers.record import Peer, Sizes
+from experiments.lib.timing import Program, compile_program, medians
+from experiments.peers import installed, jax_peers
+from experiments.peers.record import Peer, Sizes, stacked
 from experiments.peers.torch import torch_runs
 from jaxrnn.gradcheck import relative_errors
 
-CELLS = {"elman": jaxrnn.elman, "lstm": jaxrnn.lstm, "gru": jaxrnn.gru}
+CELLS = {"elman": jaxrnn.elman(), "lstm": jaxrnn.lstm(), "gru": jaxrnn.gru()}
+DEEP = "3 lstm"
+LAYERS = {**CELLS, DEEP: jaxrnn.stack(*[jaxrnn.lstm()] * 3)}
+TORCH = {"torch": Peer(lambda params: params, None)}
+
+AGREES = 1e-3  # relative error of a float32 gradient that counts as the same one
 
 
 class Size(NamedTuple):
@@ -33,11 +37,11 @@ class Size(NamedTuple):
 
 
 class Problem(NamedTuple):
-    """One cell and size on random data."""
+    """One cell, or the stack, and size on random data."""
 
     cell: str
     size: Size
-    params: jaxrnn.Params
+    params: Any
     xs: Array
     w: Array
 
@@ -48,7 +52,7 @@ def pose(cell: str, size: Size, dtype: Any = jnp.float32) -> Problem:
     Fresh biases are zero: a library with fewer of them holds the same weights.
     """
     k_params, k_xs, k_w = jax.random.split(jax.random.key(0), 3)
-    params = CELLS[cell]().init(k_params, size.d, size.h, dtype=dtype)
+    params = LAYERS[cell].init(k_params, size.d, size.h, dtype=dtype)
     xs = jax.random.normal(k_xs, (size.t, size.b, size.d), dtype)
     w = jax.random.normal(k_w, (size.t, size.b, size.h), dtype)
     return Problem(cell, size, params, xs, w)
@@ -56,18 +60,26 @@ def pose(cell: str, size: Size, dtype: Any = jnp.float32) -> Problem:
 
 def own(cell: str, **options: Any) -> Peer:
     """This library's `unroll`, with its options."""
-    record = CELLS[cell]()
 
     def run(params, xs):
-        return jaxrnn.unroll(record, params, xs, **options)
+        return jaxrnn.unroll(LAYERS[cell], params, xs, **options)
 
     return Peer(lambda params: params, run)
 
 
-def jax_contenders(cell: str, size: Size) -> dict[str, Peer]:
-    """By hand, by automatic differentiation, and the JAX peers."""
-    ours = {"manual": own(cell), "autodiff": own(cell, gradient="autodiff")}
-    return ours | jax_peers(CELLS[cell](), cell, Sizes(size.d, size.h))
+def contenders(cell: str, size: Size) -> dict[str, Peer]:
+    """By hand, by automatic differentiation, and every library that has the cell.
+
+    torch, which is no JAX, has nothing to `run`: `torch_runs` does.
+    """
+    found = {"manual": own(cell), "autodiff": own(cell, gradient="autodiff")}
+    if cell == DEEP:
+        widths = [Sizes(width, size.h) for width in (size.d, size.h, size.h)]
+        layers = [jax_peers(CELLS["lstm"], "lstm", sizes) for sizes in widths]
+        found |= {name: stacked([of[name] for of in layers]) for name in layers[0]}
+    else:
+        found |= jax_peers(CELLS[cell], cell, Sizes(size.d, size.h))
+    return found | (TORCH if installed("torch") else {})
 
 
 def arguments(problem: Problem, peer: Peer) -> tuple[Any, Array, Array]:
@@ -87,9 +99,21 @@ def error(peer: Peer) -> Callable[[Any, Array, Array], Array]:
     return value
 
 
-def gradient_program(problem: Problem, peer: Peer) -> Program:
-    """E and its gradient in the peer's own weights, compiled."""
-    return compile_program(jax.value_and_grad(error(peer)), *arguments(problem, peer))
+def program(problem: Problem, peer: Peer, gradient: bool = True) -> Program:
+    """E and its gradient in the peer's own weights, compiled; or E alone."""
+    if peer.run is None:
+        return Program(_torch(problem)[gradient])
+    f = jax.value_and_grad(error(peer)) if gradient else error(peer)
+    return compile_program(f, *arguments(problem, peer))
+
+
+def _torch(problem: Problem) -> tuple[Callable[[], Any], Callable[[], Any]]:
+    return torch_runs(problem.cell.split()[-1], *problem[2:])
+
+
+def contender_program(cell: str, size: Size, name: str) -> Program:
+    """A contender's gradient by its name, for a process of its own."""
+    return program(pose(cell, size), contenders(cell, size)[name])
 
 
 def split_gradient(peer: Peer, devices: int) -> Callable[..., Any]:
@@ -110,35 +134,45 @@ def split_gradient(peer: Peer, devices: int) -> Callable[..., Any]:
     )
 
 
-def reference(problem: Problem) -> jaxrnn.Params:
+def reference(problem: Problem) -> Any:
     """The gradient by automatic differentiation in float64, on the same numbers."""
     with jax.enable_x64(True):
-        wide = jax.tree.map(
-            lambda a: np.asarray(a, np.float64), (problem.params, problem.xs, problem.w)
-        )
+        wide = jax.tree.map(lambda a: np.asarray(a, np.float64), problem[2:])
         slope = jax.grad(error(own(problem.cell, gradient="autodiff")))
         return jax.tree.map(np.asarray, jax.jit(slope)(*wide))
 
 
-def gradient_error(problem: Problem, peer: Peer, wanted: jaxrnn.Params) -> float:
-    """Largest relative error of a leaf of the gradient, in the library's layout."""
-    _, xs, w = arguments(problem, peer)
+def gradient_error(problem: Problem, peer: Peer, wanted: Any) -> float:
+    """Largest relative error of a matrix or `b` of a layer, in the library's layout."""
+    if peer.run is None:
+        _, found = _torch(problem)[1]()
+    else:
+        _, xs, w = arguments(problem, peer)
+        slope = jax.grad(lambda params: error(peer)(peer.write(params), xs, w))
+        found = jax.jit(slope)(problem.params)
+    pair = [
+        [(p.w_x, p.w_s, p.b) for p in ([g] if isinstance(g, jaxrnn.Params) else g)]
+        for g in (found, wanted)
+    ]
+    return max(relative_errors(*pair).values())
 
-    def value(params):
-        return error(peer)(peer.write(params), xs, w)
 
-    return largest_error(jax.jit(jax.grad(value))(problem.params), wanted)
-
-
-def largest_error(found: Any, wanted: Any) -> float:
-    """The largest relative error of a weight matrix or of `b`."""
-    of = attrgetter("w_x", "w_s", "b")
-    return max(relative_errors(of(found), of(wanted)).values())
+def agreeing(problem: Problem) -> tuple[dict[str, Peer], dict[str, float]]:
+    """The contenders that agree with float64, and every contender's error."""
+    wanted, peers = reference(problem), contenders(problem.cell, problem.size)
+    errors = {name: gradient_error(problem, p, wanted) for name, p in peers.items()}
+    return {name: p for name, p in peers.items() if errors[name] < AGREES}, errors
 
 
-def contender_program(cell: str, size: Size, name: str) -> Program:
-    """A contender's gradient by its name, for a process of its own."""
-    problem = pose(cell, size)
-    if name == "torch":
-        return Program(torch_runs(cell, *problem[2:])[1])
-    return gradient_program(problem, jax_contenders(cell, size)[name])
+def timed(
+    problem: Problem, peers: Mapping[str, Peer], seconds: float
+) -> list[dict[str, Any]]:
+    """A row a peer: median time and temporary memory of its gradient."""
+    programs = {name: program(problem, peer) for name, peer in peers.items()}
+    times = medians(programs, seconds)
+    about = {"cell": problem.cell, "size": list(problem.size)}
+    return [
+        about
+        | {"contender": name, "ms": 1e3 * times[name], "temporary_mib": p.temporary_mib}
+        for name, p in programs.items()
+    ]

@@ -77,11 +77,12 @@ def _ratios(panel, rows, sizes, slot: float, name: str) -> None:
     if name == "floor":
         marks |= {"marker": "_", "mew": 2}
     at = [sizes.index(tuple(row["size"])) + slot for row in rows]
-    middle = [row["ratio"] for row in rows]
-    for x, row in zip(at, rows, strict=True):
-        if "ratio_spread" in row:
-            panel.plot([x, x], row["ratio_spread"], color=_COLORS[name], lw=1)
-    panel.plot(at, middle, ls="", ms=5, label=name, **marks)
+    middle = np.array([row["ratio"] for row in rows])
+    spread = np.array([row.get("ratio_spread", [row["ratio"]] * 2) for row in rows])
+    panel.errorbar(
+        at, middle, abs(spread.reshape(-1, 2).T - middle),
+        ls="", ms=5, lw=1, color=_COLORS[name], label=name, **marks,
+    )  # fmt: skip
 
 
 def draw_sweeps(path: Path, rows: Sequence[dict[str, Any]]) -> None:

@@ -16,49 +16,40 @@ sequences of up to 100,000 steps.
 """
 
 from dataclasses import asdict, dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
 import jax
 import numpy as np
-from rich.console import Console
 from rich.progress import track
 
-import jaxrnn
 from experiments.benchmarks import beyond
 from experiments.benchmarks.contenders import (
     CELLS,
     Problem,
     Size,
+    agreeing,
     arguments,
     contender_program,
-    error,
-    gradient_error,
-    gradient_program,
-    jax_contenders,
-    largest_error,
     pose,
-    reference,
+    program,
     split_gradient,
 )
 from experiments.benchmarks.figures import draw
-from experiments.benchmarks.tables import summary, tables
-from experiments.lib.pages import Pages, publish
+from experiments.benchmarks.tables import tables
+from experiments.lib.pages import Pages
 from experiments.lib.run_folder import open_run
-from experiments.lib.tables import show
 from experiments.lib.timing import (
     Program,
     Rates,
     compile_program,
     interleave,
     machine_rates,
+    medians,
     resident_mib,
 )
 from experiments.peers.record import Peer
-from experiments.peers.torch import torch_runs
 
-AGREES = 1e-3  # relative error of a float32 gradient that counts as the same one
 GRID = (
     Size(50, 20, 2, 50),
     Size(100, 32, 64, 128),
@@ -68,13 +59,11 @@ GRID = (
     Size(50, 128, 256, 512),
 )
 RESIDENT = (GRID[3], GRID[5])  # each contender in a process of its own
-OURS = ("manual", "autodiff")
+NO_RIVALS = ("manual", "autodiff", "torch")  # of the split batch
 
 
 @dataclass(frozen=True)
 class Config:
-    """Time, memory and accuracy of the gradient, against autodiff and the peers."""
-
     cell: tuple[Literal["elman", "lstm", "gru"], ...] = ("elman", "lstm", "gru")
     """Cells to measure."""
     seconds: float = 10
@@ -86,51 +75,20 @@ class Config:
     """Run folder; by default the next free runs/benchmarks-N."""
 
 
-def agreement(problem: Problem) -> tuple[dict[str, Peer], dict[str, float]]:
-    """The JAX contenders that agree with float64, and every contender's error."""
-    wanted = reference(problem)
-    contenders = jax_contenders(problem.cell, problem.size)
-    errors = {n: gradient_error(problem, p, wanted) for n, p in contenders.items()}
-    if find_spec("torch"):
-        _, gradient = torch_runs(problem.cell, *problem[2:])
-        grads = gradient()[1]
-        w_ih, w_hh, b = (
-            grads[f"{n}_l0"] for n in ("weight_ih", "weight_hh", "bias_ih")
-        )
-        errors["torch"] = largest_error(jaxrnn.Params(w_ih.T, w_hh.T, b), wanted)
-    agreed = {n: p for n, p in contenders.items() if errors[n] < AGREES}
-    return agreed, errors
-
-
-def gradients(
-    problem: Problem, peers: dict[str, Peer], torch: bool
-) -> dict[str, Program]:
+def gradients(problem: Problem, peers: dict[str, Peer]) -> dict[str, Program]:
     """Every contender's gradient, and two of them with the batch split."""
-    programs = {n: gradient_program(problem, p) for n, p in peers.items()}
-    rivals = {n: programs[n] for n in peers if n not in OURS}
+    programs = {name: program(problem, peer) for name, peer in peers.items()}
+    if len(jax.devices()) == 1 or problem.size.b % 2:
+        return programs
+    rivals = {name: programs[name] for name in peers if name not in NO_RIVALS}
     split = ["manual"]
     if rivals:
-        probe = interleave(rivals, seconds=0.0, least=3)
-        split.append(min(probe, key=lambda n: np.median(probe[n])))
-    if len(jax.devices()) > 1 and problem.size.b % 2 == 0:
-        for name in split:
-            programs[f"{name}, split"] = compile_program(
-                split_gradient(peers[name], 2), *arguments(problem, peers[name])
-            )
-    if torch:
-        programs["torch"] = Program(torch_runs(problem.cell, *problem[2:])[1])
-    return programs
-
-
-def forwards(
-    problem: Problem, peers: dict[str, Peer], torch: bool
-) -> dict[str, Program]:
-    """Every contender's error alone."""
-    programs = {
-        n: compile_program(error(p), *arguments(problem, p)) for n, p in peers.items()
-    }
-    if torch:
-        programs["torch"] = Program(torch_runs(problem.cell, *problem[2:])[0])
+        probe = medians(rivals, seconds=0.0, least=3)
+        split.append(min(probe, key=lambda name: probe[name]))
+    for name in split:
+        given = arguments(problem, peers[name])
+        halves = compile_program(split_gradient(peers[name], 2), *given)
+        programs[f"{name}, split"] = halves
     return programs
 
 
@@ -143,16 +101,16 @@ def floor_ms(problem: Problem, rates: Rates) -> float:
     rows = problem.size.t * problem.size.b
     (d, h), wide = problem.size[2:], problem.params.w_s.shape[1]
     flops = 2 * rows * wide * (3 * h + 2 * d)
-    parts = len(CELLS[problem.cell]().initial_state(problem.params))
+    parts = len(CELLS[problem.cell].initial_state(problem.params))
     moved = 4 * rows * (2 * d + h + 2 * h * parts)
     return 1e3 * max(flops / rates.flops, moved / rates.bytes)
 
 
-def compared(times: dict[str, Any], to: str = "manual") -> dict[str, dict[str, Any]]:
+def compared(times: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Median times, and the median of each round's ratio with its spread."""
     rows = {}
     for name, seconds in times.items():
-        ratios = seconds / times[to]
+        ratios = seconds / times["manual"]
         rows[name] = {
             "ms": float(np.median(seconds)) * 1e3,
             "ratio": float(np.median(ratios)),
@@ -167,41 +125,33 @@ def measure(
 ) -> list[dict[str, Any]]:
     """The rows of one cell and size, one a contender."""
     problem = pose(cell, size)
-    peers, errors = agreement(problem)
-    torch = errors.get("torch", AGREES) < AGREES
-    programs = gradients(problem, peers, torch)
-    seconds = min(2, config.seconds) if config.quick else config.seconds
-    found = compared(interleave(programs, seconds))
-    forward = {}
-    if not config.quick:
-        forward = compared(
-            interleave(forwards(problem, peers, torch), config.seconds / 4)
-        )
+    peers, errors = agreeing(problem)
+    programs = gradients(problem, peers)
     about = {"cell": cell, "size": list(size)}
-    rows = []
-    for name in errors | programs:
-        row = about | {"contender": name, "error": errors.get(name.split(",")[0])}
-        if name in programs:
-            row |= found[name] | {
-                "compile_seconds": programs[name].compile_seconds,
-                "temporary_mib": programs[name].temporary_mib,
-            }
-        if name in forward:
-            row |= {"forward_ms": forward[name]["ms"]}
-            row |= {"forward_ratio": forward[name]["ratio"]}
-        if name in forward and size in RESIDENT:
-            row |= {"resident_mib": resident_mib(contender_program, cell, size, name)}
-        rows.append(row)
+    rows = {
+        name: about | {"contender": name, "error": errors.get(name.split(",")[0])}
+        for name in errors | programs
+    }
+    seconds = min(2, config.seconds) if config.quick else config.seconds
+    for name, found in compared(interleave(programs, seconds)).items():
+        rows[name] |= found
+        rows[name] |= {"compile_seconds": programs[name].compile_seconds}
+        rows[name] |= {"temporary_mib": programs[name].temporary_mib}
+    if not config.quick:
+        alone = {name: program(problem, peer, False) for name, peer in peers.items()}
+        for name, found in compared(interleave(alone, config.seconds / 4)).items():
+            rows[name] |= {f"forward_{key}": found[key] for key in ("ms", "ratio")}
+            if size in RESIDENT:
+                mib = resident_mib(contender_program, cell, size, name)
+                rows[name] |= {"resident_mib": mib}
     floor = floor_ms(problem, rates)
-    ratio = floor / found["manual"]["ms"]
-    return [*rows, about | {"contender": "floor", "ms": floor, "ratio": ratio}]
+    ratio = floor / rows["manual"]["ms"]
+    return [*rows.values(), about | {"contender": "floor", "ms": floor, "ratio": ratio}]
 
 
 def main(config: Config) -> dict[str, Any]:
     """Measure, print and write everything."""
-    console = Console()
-    out = open_run(config.out, "benchmarks", asdict(config))
-    rates = machine_rates()
+    out, rates = open_run(config.out, "benchmarks", asdict(config)), machine_rates()
     sizes = GRID[:2] if config.quick else GRID
     jobs = [(cell, size) for cell in config.cell for size in sizes]
     results: dict[str, Any] = {
@@ -211,18 +161,18 @@ def main(config: Config) -> dict[str, Any]:
         },
         "grid": [
             row
-            for cell, size in track(jobs, "measuring the grid", console=console)
+            for cell, size in track(jobs, "measuring the grid")
             for row in measure(cell, size, config, rates)
         ],
     }
-    publish(out, results, PAGES)
+    means, *_ = PAGES.publish(out, results)
     if not config.quick:
         studies = beyond.studies(config.cell)
-        for name, study in track(studies.items(), "sweeps, studies", console=console):
+        for name, study in track(studies.items(), "sweeps, studies"):
             results[name] = study()
-            publish(out, results, PAGES)
-    show(console, [summary(results["grid"])])
-    console.print(f"written to {out}/")
+            PAGES.publish(out, results)
+    means.show()
+    print(f"written to {out}/")
     return results
 
 

@@ -6,18 +6,11 @@ from typing import Any
 import numpy as np
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from experiments.lib.plots import (
-    BLUE,
-    GREEN,
-    ORANGE,
-    legend_outside,
-    note,
-    panels,
-    save,
-)
+from experiments.lib import plots
+from experiments.lib.plots import legend_outside, note, panels
 from experiments.lib.run_folder import Run
 
-_COLORS = {"elman": ORANGE, "lstm": BLUE, "gru": GREEN}
+_COLORS = {"elman": plots.ORANGE, "lstm": plots.BLUE, "gru": plots.GREEN}
 
 
 def draw(run: Run, folder: Path) -> None:
@@ -57,7 +50,7 @@ def draw(run: Run, folder: Path) -> None:
     norms.set_title(f"Gradient norm, clipped at {clip_norm:g} (black line)")
     for axes in (curves, norms):
         legend_outside(axes, 1.08)
-    save(figure, folder / "char_lm.png")
+    plots.save(figure, folder / "char_lm.png")
 
 
 def _smooth(x: np.ndarray, y: Any, width: int = 25) -> tuple[np.ndarray, np.ndarray]:

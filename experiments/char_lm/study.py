@@ -19,9 +19,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from rich.console import Console
+import rich
+from rich.progress import Progress
 
 import jaxrnn
+from experiments.char_lm.checkpoints import Checkpoints
 from experiments.char_lm.figure import draw
 from experiments.char_lm.model import Model, build_equal, sample, validate
 from experiments.char_lm.text import (
@@ -32,11 +34,9 @@ from experiments.char_lm.text import (
     window,
     windows,
 )
-from experiments.lib.checkpoints import Checkpoints
-from experiments.lib.pages import Pages, publish
-from experiments.lib.progress import training_bar
+from experiments.lib.pages import Pages
 from experiments.lib.run_folder import Run, open_run
-from experiments.lib.tables import Table, show
+from experiments.lib.tables import Table, number
 from jaxrnn import optim
 from jaxrnn.training import TrainState, init_train_state, train_step
 
@@ -45,8 +45,6 @@ NGRAM_ORDER = 5
 
 @dataclass(frozen=True)
 class Config:
-    """Train character language models with hand-derived gradients, side by side."""
-
     cell: tuple[Literal["elman", "lstm", "gru"], ...] = ("elman", "lstm")
     """Networks to train, one after another."""
     text: Path | None = None
@@ -78,12 +76,12 @@ class Config:
     resume: bool = False
     """Go on from the run folder's newest checkpoints, with the same options."""
 
-
-def check(model: Model, corpus: Corpus, seed: int) -> jaxrnn.GradientReport:
-    """The manual gradient against every reference, on a small batch of the text."""
-    inputs, targets = window(streams(corpus.train, 4), 20, 0)
-    xs = model.encode(jnp.asarray(inputs))
-    return jaxrnn.check_gradients(model.network, model.init(seed), xs, targets)
+    def __post_init__(self):
+        for name, value in asdict(self).items():
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            if number and value <= 0 and name != "seed":
+                option = name.replace("_", "-")
+                raise SystemExit(f"--{option}: expected a positive number, got {value}")
 
 
 class History(NamedTuple):
@@ -96,17 +94,15 @@ class History(NamedTuple):
 
 
 def train(
-    model: Model, corpus: Corpus, config: Config, out: Path, console: Console
+    model: Model, corpus: Corpus, config: Config, out: Path
 ) -> tuple[Any, History, dict[str, float]]:
     """Train one model; return its parameters, history and figures."""
-    mesh = _mesh(config.batch)
     updates = max(1, config.steps // config.accumulate)
     rate = optax.cosine_decay_schedule(config.learning_rate, updates, alpha=0.1)
-    optimizer = optim.recurrent(
-        optax.adam(rate), accumulate=config.accumulate, clip_norm=config.clip_norm
-    )
+    clipping = {"accumulate": config.accumulate, "clip_norm": config.clip_norm}
+    optimizer = optim.recurrent(optax.adam(rate), **clipping)
     loss = partial(model.error, gradient=config.gradient)
-    step = train_step(loss, optimizer, mesh)
+    step = train_step(loss, optimizer, _mesh(config.batch))
 
     stream = streams(corpus.train, config.batch)
     per_pass = windows(stream, config.window)
@@ -119,53 +115,44 @@ def train(
         state, history = checkpoints.restore(state, history)
 
     begun, first = time.perf_counter(), int(state.step)
-    with training_bar(console, model.name, config.steps, first) as bar:
+    with Progress() as progress:
+        task = progress.add_task(model.name, total=config.steps, completed=first)
         for i in range(first, config.steps):
             if i > 0 and i % per_pass == 0:  # the text begins again, and the state
                 state = state._replace(state=jax.tree.map(jnp.copy, rest))
-            last = i + 1 == config.steps
+            done, last = i + 1, i + 1 == config.steps
             batch = window(stream, config.window, i % per_pass)
-            state, (error, *_) = step(state, batch, flush=last)
-            norm, clip_rate = clipping(state)
-            history.bits.append(float(error) / math.log(2))
-            history.norm.append(norm)
-            if last or (i + 1) % config.validate_every == 0:
-                history.held_out_at.append(i + 1)
+            state, metrics = step(state, batch, flush=last)
+            history.bits.append(float(metrics.error) / math.log(2))
+            history.norm.append(float(metrics.norm))
+            speed = (done - first) * batch[0].size / (time.perf_counter() - begun)
+            said = f"{model.name}: {np.mean(history.bits[-50:]):.3f} bits, "
+            said += f"{speed:,.0f} tokens/s, norm {history.norm[-1]:.2f}, "
+            said += f"{_clip_rate(state):.0%} clipped"
+            progress.update(task, completed=done, description=said)
+            if last or done % config.validate_every == 0:
+                history.held_out_at.append(done)
                 history.held_out.append(validate(model, _local(state.params), corpus))
-                checkpoints.save(i + 1, state, history)
-            seconds = time.perf_counter() - begun
-            bar(
-                i + 1,
-                bits=float(np.mean(history.bits[-50:])),
-                held_out=history.held_out[-1] if history.held_out else math.nan,
-                rate=(i + 1 - first) * config.batch * config.window / seconds,
-                norm=history.norm[-1],
-                clipped=clip_rate,
-            )
+                checkpoints.save(done, state, history)
+                told = f"held-out {history.held_out[-1]:.3f}, {done}/{config.steps}"
+                progress.console.print(f"{said}, {told}")
     checkpoints.close()
-    figures = _figures(model, state, history, time.perf_counter() - begun)
-    return _local(state.params), history, figures
-
-
-def clipping(state: TrainState) -> tuple[float, float]:
-    """The last gradient's norm, and the share of gradients that were clipped."""
-    clip = optax.tree.get(state.opt_state, "ClipState")
-    return float(clip.norm), int(clip.clipped) / max(1, int(clip.seen))
-
-
-def _figures(
-    model: Model, state: TrainState, history: History, seconds: float
-) -> dict[str, float]:
-    """What the summary tells of one model."""
-    return {
+    figures = {
         "parameters": model.size(),
         "hidden": model.hidden,
         "updates": int(state.opt_state.updates),
         "skipped_gradients": int(state.opt_state.skipped),
-        "clip_rate": clipping(state)[1],
-        "seconds": seconds,
+        "clip_rate": _clip_rate(state),
+        "seconds": time.perf_counter() - begun,
         "held_out_bits": history.held_out[-1],
     }
+    return _local(state.params), history, figures
+
+
+def _clip_rate(state: TrainState) -> float:
+    """The share of gradients that were clipped so far."""
+    clip = optax.tree.get(state.opt_state, "ClipState")
+    return int(clip.clipped) / max(1, int(clip.seen))
 
 
 def _mesh(batch: int) -> jax.sharding.Mesh | None:
@@ -182,32 +169,30 @@ def _local(tree: Any) -> Any:
 
 def main(config: Config) -> dict[str, Any]:
     """Run the whole study and return its summary."""
-    begun = time.perf_counter()
-    console = Console()
-    corpus = _read(config)
+    begun, corpus = time.perf_counter(), _read(config)
     out = open_run(config.out, "char_lm", asdict(config), resume=config.resume)
-    console.print(
+    print(
         f"{corpus.name}: {len(corpus.train):,} characters to train on, "
         f"{len(corpus.held_out):,} held out, {len(corpus.symbols)} symbols"
     )
     grams = ngram_bits(corpus, NGRAM_ORDER)
     models = [build_equal(c, config.hidden, len(corpus.symbols)) for c in config.cell]
+    inputs, targets = window(streams(corpus.train, 4), 20, 0)
     for model in models:
-        report = check(model, corpus, config.seed)
-        console.print(f"\n[bold]{model.name}[/bold], before the first update")
-        console.print(str(report), highlight=False)
+        xs, params = model.encode(jnp.asarray(inputs)), model.init(config.seed)
+        report = jaxrnn.check_gradients(model.network, params, xs, targets)
+        print(f"\n{model.name}, before the first update\n{report}")
         report.assert_close()
 
     results, histories = {}, {}
     for model in models:
-        params, histories[model.name], results[model.name] = train(
-            model, corpus, config, out, console
-        )
+        name = model.name
+        params, histories[name], results[name] = train(model, corpus, config, out)
         key = jax.random.key(config.seed + 1)
         text = corpus.decode(sample(model, params, key, config.sample))
-        (out / f"sample_{model.name}.txt").write_text(text, encoding="utf-8")
-        console.rule(f"a sample of the {model.name}")
-        console.print(text, markup=False, highlight=False)
+        (out / f"sample_{name}.txt").write_text(text, encoding="utf-8")
+        rich.get_console().rule(f"a sample of the {name}")
+        print(text)
 
     summary = {
         "text": corpus.name,
@@ -217,18 +202,12 @@ def main(config: Config) -> dict[str, Any]:
         "histories": histories,
         "seconds": time.perf_counter() - begun,
     }
-    show(console, tables(publish(out, summary, PAGES)))
-    console.print(f"{summary['seconds']:.0f} s in all; written to {out}/")
+    PAGES.finish(out, summary)
     return summary
 
 
 def _read(config: Config) -> Corpus:
     """The text; SystemExit, naming the option, for one that cannot be used."""
-    for name, value in asdict(config).items():
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        if number and value <= 0 and name != "seed":
-            option = name.replace("_", "-")
-            raise SystemExit(f"--{option}: expected a positive number, got {value}")
     try:
         corpus = read_corpus(config.text)
     except (OSError, ValueError) as error:
@@ -247,17 +226,12 @@ def tables(run: Run) -> list[Table]:
         [f"{order}-gram (Witten-Bell)", "", f"{bits:.3f}", "", ""]
         for order, bits in run.results["ngram_bits"].items()
     ]
-    for name, r in run.results["cells"].items():
-        bits = r["held_out_bits"]
-        rows.append(
-            [
-                f"{name}, {r['hidden']} units",
-                f"{r['parameters']:,}",
-                "not finite" if bits is None else f"{bits:.3f}",
-                f"{r['seconds']:.0f} s",
-                f"{r['clip_rate']:.0%}",
-            ]
-        )
+    rows += [
+        [f"{name}, {r['hidden']} units", f"{r['parameters']:,}",
+         number(r["held_out_bits"], ".3f") or "not finite",
+         f"{r['seconds']:.0f} s", f"{r['clip_rate']:.0%}"]
+        for name, r in run.results["cells"].items()
+    ]  # fmt: skip
     columns = ("model", "parameters", "bits", "training", "clipped")
     return [Table("held-out bits per character", columns, rows)]
 

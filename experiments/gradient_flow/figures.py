@@ -8,32 +8,19 @@ import numpy as np
 from matplotlib.colors import LogNorm
 
 from experiments.gradient_flow.measurements import SHARE
-from experiments.lib.plots import (
-    BLACK,
-    BLUE,
-    COLORS,
-    GREEN,
-    MARKERS,
-    ORANGE,
-    PURPLE,
-    SKY,
-    VERMILION,
-    legend_outside,
-    note,
-    panels,
-    save,
-)
+from experiments.lib import plots
+from experiments.lib.plots import legend_outside, note, panels
 from experiments.lib.run_folder import Run
 
 # a line style each, so that no one rests on colour alone
 _STYLES = {
-    "tanh, ρ = 0.9": {"color": SKY, "ls": "-"},
-    "tanh, ρ = 1.0": {"color": BLUE, "ls": "--"},
-    "tanh, ρ = 1.1": {"color": BLACK, "ls": ":"},
-    "relu, ρ = 1.0": {"color": ORANGE, "ls": "-"},
-    "IRNN": {"color": VERMILION, "ls": "--"},
-    "LSTM": {"color": GREEN, "ls": "-"},
-    "GRU": {"color": PURPLE, "ls": "-."},
+    "tanh, ρ = 0.9": {"color": plots.SKY, "ls": "-"},
+    "tanh, ρ = 1.0": {"color": plots.BLUE, "ls": "--"},
+    "tanh, ρ = 1.1": {"color": plots.BLACK, "ls": ":"},
+    "relu, ρ = 1.0": {"color": plots.ORANGE, "ls": "-"},
+    "IRNN": {"color": plots.VERMILION, "ls": "--"},
+    "LSTM": {"color": plots.GREEN, "ls": "-"},
+    "GRU": {"color": plots.PURPLE, "ls": "-."},
 }
 _SEED = 10  # steps: how far the seed says that a plain network sees
 
@@ -43,18 +30,13 @@ def draw(run: Run, folder: Path) -> None:
     found = run.results
     for name, (study, part) in _PARTS.items():
         if study in found:
-            save(part(found[study]), folder / f"gradient_flow_{name}.png")
-
-
-def _column(count: int) -> Any:
-    figure, axes = panels(count, 1, (9, 4 * count), sharex=True)
-    return figure, axes[:, 0]
+            plots.save(part(found[study]), folder / f"gradient_flow_{name}.png")
 
 
 def _lags(profiles: Mapping[str, Any]) -> Any:
     """Contribution against lag, at initialisation and after training."""
-    figure, column = _column(len(profiles))
-    for axes, (when, of_models) in zip(column, profiles.items(), strict=True):
+    figure, column = panels(len(profiles), 1, (9, 4 * len(profiles)), sharex=True)
+    for (axes,), (when, of_models) in zip(column, profiles.items(), strict=True):
         for name, p in of_models.items():
             norms = np.array(p["norms"], float)
             label = f"{name}: {p['rate']:.3f} a step, {p['horizon']} steps"
@@ -70,14 +52,14 @@ def _lags(profiles: Mapping[str, Any]) -> Any:
         axes.set_title(f"What a step contributes to the last step's gradient: {when}")
         title = f"fitted rate, steps above {SHARE:.0%}"
         legend_outside(axes, title=title, fontsize=9)
-    column[-1].set_xlabel("lag: steps back from the error")
+    axes.set_xlabel("lag: steps back from the error")
     return figure
 
 
 def _truncation(profiles: Mapping[str, Any]) -> Any:
     """The relative error of truncated BPTT against K."""
-    figure, column = _column(len(profiles))
-    for axes, (when, of_models) in zip(column, profiles.items(), strict=True):
+    figure, column = panels(len(profiles), 1, (9, 4 * len(profiles)), sharex=True)
+    for (axes,), (when, of_models) in zip(column, profiles.items(), strict=True):
         for name, p in of_models.items():
             k = 1 + np.arange(len(p["bias"]))
             axes.plot(k, p["bias"], lw=1.8, label=name, **_STYLES[name])
@@ -87,14 +69,14 @@ def _truncation(profiles: Mapping[str, Any]) -> Any:
         axes.set_ylabel("‖truncated - whole‖ / ‖whole‖")
         axes.set_title(f"What BPTT truncated at K steps loses: {when}")
         legend_outside(axes, fontsize=9)
-    column[-1].set_xlabel("K: steps that the last step's error is sent back")
+    axes.set_xlabel("K: steps that the last step's error is sent back")
     return figure
 
 
 def _explosion(found: Mapping[str, Any]) -> Any:
     """Gradient norm and error over training, with and without clipping."""
     figure, ((norms,), (errors,)) = panels(2, 1, (9, 6), sharex=True)
-    colors = (VERMILION, BLUE)
+    colors = (plots.VERMILION, plots.BLUE)
     for (name, norm), color in zip(found["norms"].items(), colors, strict=True):
         at = 1 + np.arange(len(norm))
         style = {"color": color, "lw": 1, "label": name}
@@ -124,8 +106,8 @@ def _cliff(found: Mapping[str, Any]) -> Any:
     figure.colorbar(mesh, ax=axes, label="error (σ(x₅₀) - 0.7)²")
     free = f"-0.1 g, ‖g‖ = {found['norm']:,.0f}: it ends far outside"
     for name, end, color in (
-        (free, found["free"], VERMILION),
-        ("-0.1 g clipped at norm 1", found["held"], SKY),
+        (free, found["free"], plots.VERMILION),
+        ("-0.1 g clipped at norm 1", found["held"], plots.SKY),
     ):
         way = np.stack([point, end]).T
         axes.plot(*way, color=color, lw=2.5, marker="o", ms=4, label=name)
@@ -142,12 +124,11 @@ def _cliff(found: Mapping[str, Any]) -> Any:
 def _exponents(found: Mapping[str, Any]) -> Any:
     """The measured rate of decay against the largest Lyapunov exponent."""
     figure, ((axes,),) = panels(1, 1, (9, 5.5))
-    for (name, points), color, marker in zip(
-        found.items(), COLORS, MARKERS, strict=False
-    ):
-        x = [p["exponent"] for p in points]
-        y = [np.log(p["rate"]) for p in points]
-        axes.plot(x, y, marker, color=color, mec="k", mew=0.5, ms=8, label=name)
+    for (name, networks), mark in zip(found.items(), plots.MARKS, strict=False):
+        drives = [pair for of in networks.values() for pair in of.items()]
+        points = [p for drive, p in drives if drive != "0"]  # at rest: transients
+        x, y = zip(*((p["exponent"], np.log(p["rate"])) for p in points), strict=True)
+        axes.plot(x, y, **mark, ms=8, label=name)
     ends = np.array(axes.get_xlim())
     axes.plot(ends, ends, color="0.5", lw=1, label="equal", zorder=0)
     axes.axhline(0, color="0.8", lw=0.8, zorder=0)
@@ -165,11 +146,11 @@ def _agreement(found: Mapping[str, Any]) -> Any:
     for axes, (dtype, rows) in zip(line, found.items(), strict=True):
         leaves = list(dict.fromkeys(leaf for leaf, _, _ in rows))[::-1]
         against = dict.fromkeys(kind for _, kind, _ in rows)
-        for kind, color, marker in zip(against, COLORS, MARKERS, strict=False):
+        for kind, mark in zip(against, plots.MARKS, strict=False):
             mine = [(leaf, e) for leaf, k, e in rows if k == kind]
             x = [max(e, 1e-17) for _, e in mine]
             y = [leaves.index(leaf) for leaf, _ in mine]
-            axes.plot(x, y, marker, color=color, ms=7, mec="k", mew=0.4, label=kind)
+            axes.plot(x, y, **mark, ms=7, label=kind)
         axes.axvline(float(np.finfo(dtype).eps), color="0.5", lw=0.8)
         axes.set(xscale="log", xlabel="relative error of a leaf", title=dtype)
         axes.set_yticks(range(len(leaves)), leaves, fontsize=8)
@@ -189,6 +170,6 @@ _PARTS = {
     "truncation": ("lags", _truncation),
     "explosion": ("explosion", _explosion),
     "cliff": ("cliff", _cliff),
-    "exponents": ("exponents", _exponents),
+    "exponents": ("reach", _exponents),
     "agreement": ("agreement", _agreement),
 }

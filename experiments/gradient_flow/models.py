@@ -1,11 +1,12 @@
-"""What `gradient_flow` looks at: networks of several spectral radii, and their task."""
+"""What `gradient_flow` looks at: networks of several spectral radii, and training."""
 
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
+from rich.progress import track
 
+from experiments.adding import draw_batch
 from jaxrnn import Cell, elman, gru, lstm, network
 from jaxrnn.gradient_flow import spectral_radius
 from jaxrnn.training import Outcome, init_train_state, train_step
@@ -22,7 +23,19 @@ class Model(NamedTuple):
     radius: float | None = None
     gaussian: bool = False
 
+    def init(self, key: jax.Array, inputs: int, units: int, bias: bool = True) -> Any:
+        """The cell's parameters."""
+        k_cell, k_recurrent = jax.random.split(key)
+        params = self.cell.init(k_cell, inputs, units, bias=bias)
+        w_s = params.w_s
+        if self.gaussian:
+            w_s = jax.random.normal(k_recurrent, (units, units))
+        if self.radius is not None:
+            w_s = w_s * self.radius / spectral_radius(w_s)
+        return params._replace(w_s=w_s)
 
+
+# by the names in the figures: trained, and followed
 MODELS = {
     "tanh, ρ = 0.9": Model(elman(), 0.9),
     "tanh, ρ = 1.0": Model(elman(), 1.0),
@@ -32,68 +45,33 @@ MODELS = {
     "LSTM": Model(lstm()),
     "GRU": Model(gru()),
 }
-
-
-def init(key: jax.Array, model: Model, inputs: int, units: int, bias: bool) -> Any:
-    """A model's parameters, its W_s as the model says."""
-    k_cell, k_recurrent = jax.random.split(key)
-    params = model.cell.init(k_cell, inputs, units, bias=bias)
-    if model.gaussian:
-        params = params._replace(w_s=jax.random.normal(k_recurrent, (units, units)))
-    if model.radius is None:
-        return params
-    return params._replace(w_s=params.w_s * model.radius / spectral_radius(params.w_s))
-
-
-def adding_problem(key: jax.Array, steps: int, rows: int) -> tuple[Any, Any, Any]:
-    """xs [T, B, 2], targets [T, B, 1], weights [T, B]: the last step's error counts.
-
-    Two numbers of 0..1, one marked in each half; their sum is wanted. Always to answer
-    1 leaves 1/6. Hochreiter & Schmidhuber (1997), experiment 4, in the form of Le et
-    al. (2015), arXiv 1504.00941, §4.1.
-    """
-    k_values, k_first, k_second = jax.random.split(key, 3)
-    values = jax.random.uniform(k_values, (steps, rows))
-    half = steps // 2
-    at = [
-        jax.random.randint(k_first, (rows,), 0, half),
-        jax.random.randint(k_second, (rows,), half, steps),
-    ]
-    marks = sum(jax.nn.one_hot(a, steps, axis=0) for a in at)
-    last = jnp.zeros((steps, rows)).at[-1].set(1)
-    targets = jnp.broadcast_to((values * marks).sum(0), (steps, rows))
-    return jnp.stack([values, marks], axis=-1), targets[..., None], last
+# by family: looked at before training
+FAMILIES = {
+    "tanh": {f"ρ = {r}": Model(elman(), r) for r in (0.6, 0.9, 1.0, 1.1, 1.3)},
+    "tanh, normal W_s": {
+        f"ρ = {r}": Model(elman(), r, True) for r in (0.9, 1.0, 1.1, 1.3, 1.8)
+    },
+    "relu": {f"ρ = {r}": Model(elman("relu"), r) for r in (0.9, 1.2)},
+    "LSTM": {f"forget bias {b}": Model(lstm(forget_bias=b)) for b in (0.0, 1.0, 3.0)},
+    "GRU": {"": Model(gru())},
+}
 
 
 def train(
-    key: jax.Array,
-    model: Model,
-    params: Any,
-    optimizer: optax.GradientTransformation,
-    *,
-    steps: int,
-    rows: int,
-    updates: int,
-    every: Any = lambda done: None,
-) -> tuple[Any, jax.Array, jax.Array]:
-    """Parameters after training on the adding problem; errors and norms by update.
-
-    every: called with the number of updates done, now and then.
-    """
-    net = network(model.cell)
+    name: str, key: jax.Array, cell: Cell, params: Any, optimizer: Any,
+    steps: int, rows: int, updates: int,
+) -> tuple[Any, jax.Array, jax.Array]:  # fmt: skip
+    """Parameters after training on the adding problem; errors and norms by update."""
+    net = network(cell)
 
     def loss(params, state, key):
-        xs, targets, weights = adding_problem(key, steps, rows)
+        xs, targets, weights = draw_batch(key, steps, rows)
         return net.error(params, xs, targets, weights=weights), Outcome(state)
 
     update = train_step(loss, optimizer)
-    state = init_train_state(params, optimizer)
-    errors, norms = [], []
-    for done, k in enumerate(jax.random.split(key, updates), start=1):
-        state, (error, *_) = update(state, k)
-        errors.append(error)
-        norm = optax.tree.get(state.opt_state, "ClipState").norm
-        norms.append(jnp.copy(norm))  # the state is donated
-        if done % 50 == 0 or done == updates:
-            every(done)
-    return state.params, jnp.stack(errors), jnp.stack(norms)
+    state, metrics = init_train_state(params, optimizer), []
+    for k in track(jax.random.split(key, updates), name):
+        state, found = update(state, k)
+        metrics.append((found.error, found.norm))
+    errors, norms = map(jnp.stack, zip(*metrics, strict=True))
+    return state.params, errors, norms

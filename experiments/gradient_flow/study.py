@@ -19,27 +19,25 @@ from typing import Any
 
 import jax
 import optax
-from rich.console import Console
-from rich.progress import MofNCompleteColumn, Progress
 
+from experiments.adding import draw_batch
 from experiments.gradient_flow import measurements
 from experiments.gradient_flow.figures import draw
-from experiments.gradient_flow.models import MODELS, Model, adding_problem, init, train
-from experiments.lib.pages import Pages, publish
+from experiments.gradient_flow.models import MODELS, train
+from experiments.lib.pages import Pages
 from experiments.lib.run_folder import Run, open_run
-from experiments.lib.tables import Table, number, show
-from jaxrnn import elman, gru, lstm, network, optim
+from experiments.lib.tables import Table, number
+from jaxrnn import network, optim
 
-STUDIES = ("lags", "remedies", "explosion", "cliff", "exponents", "agreement")
-STUDIES += ("reach", "cost")
+STUDIES = ("lags", "remedies", "explosion", "cliff", "reach", "agreement", "cost")
 
 
 @dataclass(frozen=True)
 class Config:
-    """Where gradients vanish and explode, measured and drawn."""
-
     out: Path | None = None
     """Run folder; by default the next free runs/gradient_flow-N."""
+    study: tuple[str, ...] = STUDIES
+    """What to measure; remedies are of the networks that lags has trained."""
     model: tuple[str, ...] = tuple(MODELS)
     """Networks to follow, by the names in the figures."""
     units: int = 128
@@ -49,131 +47,57 @@ class Config:
     rows: int = 16
     """B, sequences of a batch."""
     updates: int = 800
-    """Of training; 0 leaves the trained networks out."""
-    explosion_updates: int = 400
-    """Of plain gradient descent with and without clipping."""
+    """Of training; half as many of plain gradient descent with and without clipping."""
     reach: int = 200
     """T, for rates and exponents at initialisation."""
-    study: tuple[str, ...] = STUDIES
-    """What to measure; lags comes with the truncation's figure."""
-    families: tuple[str, ...] = tuple(measurements.FAMILIES)
-    """Networks whose decay is held against their exponent."""
     seed: int = 0
-
-
-def trained(config: Config, model: Model, params: Any, every: Any) -> Any:
-    """Parameters after training by Adam, clipped."""
-    optimizer = optim.recurrent(optax.adam(2e-3), clip_norm=1.0)
-    return train(
-        jax.random.key(config.seed + 1),
-        model,
-        params,
-        optimizer,
-        steps=config.steps,
-        rows=config.rows,
-        updates=config.updates,
-        every=every,
-    )[0]
-
-
-def batch_of(config: Config) -> Any:
-    """What the networks are looked at on."""
-    key = jax.random.key(config.seed + 2)
-    return adding_problem(key, config.steps, config.rows)
-
-
-def follow(config: Config, progress: Progress, networks: dict[str, Any]) -> Any:
-    """Profiles by time and model; leaves the networks at the end in `networks`."""
-    profiles: dict[str, Any] = {"at initialisation": {}}
-    if config.updates:
-        profiles[f"after {config.updates} updates"] = {}
-    batch = batch_of(config)
-    for name in config.model:
-        model, key = MODELS[name], jax.random.key(config.seed)
-        start = network(model.cell).init(key, 2, config.units, 1)
-        params = start._replace(cell=init(key, model, 2, config.units, True))
-        task = progress.add_task(name, total=config.updates)
-        for when in profiles:
-            if when != "at initialisation":
-
-                def every(done, task=task):
-                    progress.update(task, completed=done)
-
-                params = trained(config, model, params, every)
-            profiles[when][name] = measurements.profile(model, params, batch)
-        networks[name] = params
-    return profiles
 
 
 def main(config: Config) -> dict[str, Any]:
     """Measure, draw, print and write; returns what was measured."""
-    console = Console()
-    out = open_run(config.out, "gradient_flow", asdict(config))
-    columns = (*Progress.get_default_columns(), MofNCompleteColumn())
-    found: dict[str, Any] = {}
-    with Progress(*columns, console=console) as progress:
-        whole = progress.add_task("studies", total=len(config.study))
-        for name, measure in studies(config, progress).items():
-            if name in config.study:
-                progress.update(whole, description=f"studies: {name}")
-                found[name] = measure()
-                progress.advance(whole)
-    show(console, tables(publish(out, found, PAGES)))
-    console.print(f"written to {out}/")
+    out, found = open_run(config.out, "gradient_flow", asdict(config)), {}
+    for name, measure in studies(config).items():
+        if name in config.study:
+            print(f"measuring: {name}")
+            found[name] = measure()
+    PAGES.finish(out, found)
     return found
 
 
-def studies(config: Config, progress: Progress) -> dict[str, Callable[[], Any]]:
+def studies(config: Config) -> dict[str, Callable[[], Any]]:
     """Every study by its name."""
-    units, seed = config.units, config.seed
+    units, steps, rows, seed = config.units, config.steps, config.rows, config.seed
+    batch = draw_batch(jax.random.key(seed + 2), steps, rows)
     networks: dict[str, Any] = {}
     return {
-        "lags": lambda: follow(config, progress, networks),
-        "remedies": lambda: remedies(config, networks),
-        "explosion": lambda: measurements.explode(
-            units, config.explosion_updates, 1, 0.005, seed
-        ),
+        "lags": lambda: follow(config, batch, networks),
+        "remedies": lambda: {
+            name: measurements.remedies(MODELS[name].cell, params, batch)
+            for name, params in networks.items()
+            if name in ("tanh, ρ = 1.1", "LSTM")
+        },
+        "explosion": lambda: measurements.explode(units, config.updates // 2, seed),
         "cliff": measurements.cliff,
-        "exponents": lambda: measurements.exponents(
-            config.families, units, steps=config.reach, seed=seed
-        ),
+        "reach": lambda: measurements.reaches(units, config.reach, seed),
         "agreement": lambda: measurements.agreement(16, 20),
-        "reach": lambda: reaches(config),
-        "cost": lambda: costs(config),
+        "cost": lambda: measurements.costs(units, steps, rows),
     }
 
 
-def reaches(config: Config) -> dict[str, dict[str, measurements.Reach]]:
-    """At initialisation, by model and drive."""
-    models = {f"tanh, ρ = {r}": Model(elman(), r) for r in (0.9, 1.0, 1.1)}
-    models |= {
-        f"tanh, ρ = {r}, normal W_s": Model(elman(), r, True) for r in (0.9, 1.0, 1.1)
-    }
-    models |= {"LSTM, forget bias 1": Model(lstm())}
-    size = {"steps": config.reach, "rows": 8, "seed": config.seed}
-    return {
-        name: {
-            f"{drive:g}": measurements.reach(model, config.units, drive, **size)
-            for drive in (0.0, 0.3, 1.0)
-        }
-        for name, model in models.items()
-    }
-
-
-def remedies(config: Config, networks: dict[str, Any]) -> dict[str, Any]:
-    """Of two networks after training."""
-    batch = batch_of(config)
-    return {
-        name: measurements.remedies(networks[name], batch, MODELS[name].cell)
-        for name in ("tanh, ρ = 1.1", "LSTM")
-        if name in networks
-    }
-
-
-def costs(config: Config) -> dict[str, dict[str, float]]:
-    size = (config.units, config.steps, config.rows)
-    cells = {"Elman": elman(), "LSTM": lstm(), "GRU": gru()}
-    return {name: measurements.cost(cell, *size) for name, cell in cells.items()}
+def follow(config: Config, batch: Any, networks: dict[str, Any]) -> dict[str, Any]:
+    """Profiles by time and model; leaves the networks at the end in `networks`."""
+    before, after = {}, {}
+    length = (config.steps, config.rows, config.updates)
+    optimizer = optim.recurrent(optax.adam(2e-3), clip_norm=1.0)
+    for name in config.model:
+        cell, key = MODELS[name].cell, jax.random.key(config.seed)
+        params = network(cell).init(key, 2, config.units, 1)
+        params = params._replace(cell=MODELS[name].init(key, 2, config.units))
+        before[name] = measurements.profile(cell, params, batch)
+        key = jax.random.key(config.seed + 1)
+        networks[name], *_ = train(name, key, cell, params, optimizer, *length)
+        after[name] = measurements.profile(cell, networks[name], batch)
+    return {"at initialisation": before, f"after {config.updates} updates": after}
 
 
 def tables(run: Run) -> list[Table]:
@@ -195,8 +119,9 @@ def _lags(run: Run, profiles: Any) -> Table:
 def _reach(run: Run, found: Any) -> Table:
     columns = ("network", "drive", "rate", "95 %", "steps above 1 %", "exponent")
     rows = [
-        (name, drive, *_rate(r), f"{r['exponent']:.3f}")
-        for name, of_drives in found.items()
+        (f"{family} {name}", drive, *_rate(r), number(r["exponent"], ".3f"))
+        for family, of_names in found.items()
+        for name, of_drives in of_names.items()
         for drive, r in of_drives.items()
     ]
     units = run.options["units"]

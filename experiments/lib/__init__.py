@@ -1,1 +1,1 @@
-"""What the studies share: run folders, tables, plots, timing, progress."""
+"""What the studies share: run folders, tables, plots, timing."""

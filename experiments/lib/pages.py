@@ -16,6 +16,24 @@ class Pages(NamedTuple):
     tables: Callable[[Run], Sequence[Table]]
     draw: Callable[[Run, Path], None] = lambda run, folder: None
 
+    def markdown(self, run: Run) -> str:
+        """The line on the run, and every table under its title."""
+        parts = [f"## {t.title}\n\n{t.markdown()}" for t in self.tables(run)]
+        return "\n".join([run_line(run) + "\n", *parts])
+
+    def publish(self, out: Path, results: Any) -> Sequence[Table]:
+        """Write results.json, page.md and the figures; return the tables."""
+        run = save_results(out, results)
+        (out / "page.md").write_text(self.markdown(run), encoding="utf-8")
+        self.draw(run, out)
+        return self.tables(run)
+
+    def finish(self, out: Path, results: Any) -> None:
+        """Publish, and show it all."""
+        for table in self.publish(out, results):
+            table.show()
+        print(f"written to {out}/")
+
 
 def run_line(run: Run) -> str:
     """Which run this is."""
@@ -30,17 +48,3 @@ def run_line(run: Run) -> str:
         f"{about['commit']}: Python {about['python']}, {versions}; {about['device']}, "
         f"{about['devices']} devices. Options: {'; '.join(told)}."
     )
-
-
-def markdown(run: Run, pages: Pages) -> str:
-    """The line on the run, and every table under its title."""
-    parts = [f"## {t.title}\n\n{t.markdown()}" for t in pages.tables(run)]
-    return "\n".join([run_line(run) + "\n", *parts])
-
-
-def publish(out: Path, results: Any, pages: Pages) -> Run:
-    """Write results.json, page.md and the figures into the run folder."""
-    run = save_results(out, results)
-    (out / "page.md").write_text(markdown(run, pages), encoding="utf-8")
-    pages.draw(run, out)
-    return run

@@ -12,8 +12,11 @@ from matplotlib import pyplot as plt
 BLACK, GREY = "#000000", "#999999"
 ORANGE, SKY, GREEN, YELLOW = "#E69F00", "#56B4E9", "#009E73", "#F0E442"
 BLUE, VERMILION, PURPLE = "#0072B2", "#D55E00", "#CC79A7"
-COLORS = (BLUE, ORANGE, GREEN, PURPLE, VERMILION, SKY, BLACK)
-MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+_COLORS = (BLUE, ORANGE, GREEN, PURPLE, VERMILION, SKY, BLACK)
+MARKS = [
+    {"color": color, "marker": marker, "ls": "", "mec": "k", "mew": 0.5}
+    for color, marker in zip(_COLORS, "os^DvPX", strict=True)
+]
 
 
 def panels(rows: int, columns: int, size: tuple[float, float], **options: Any) -> Any:

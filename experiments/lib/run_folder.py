@@ -6,7 +6,7 @@ import platform
 import subprocess
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,18 +29,13 @@ class Run(NamedTuple):
 
 def about_run(study: str) -> dict[str, Any]:
     """Which study this is, and when, from which commit and on what it runs."""
-    versions = {}
-    for name in _PACKAGES:
-        try:
-            versions[name] = version(name)
-        except PackageNotFoundError:
-            continue
+    installed = {found.name: found.version for found in distributions()}
     return {
         "study": study,
         "date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         "commit": _commit(),
         "python": platform.python_version(),
-        "versions": versions,
+        "versions": {n: installed[n] for n in _PACKAGES if n in installed},
         "device": jax.devices()[0].device_kind,
         "devices": len(jax.devices()),
     }
@@ -48,17 +43,13 @@ def about_run(study: str) -> dict[str, Any]:
 
 def _commit() -> str | None:
     """The commit of this source, with a + if files differ from it."""
-    command = ["git", "describe", "--always", "--dirty=+", "--exclude=*"]
+    git = ["git", "-C", str(Path(__file__).parent)]
+    describe = [*git, "describe", "--always", "--dirty=+", "--exclude=*"]
     try:
-        return subprocess.run(
-            command,
-            cwd=Path(__file__).parent,
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
+        found = subprocess.run(describe, capture_output=True, text=True)
+    except OSError:  # no git
         return None
+    return found.stdout.strip() or None
 
 
 def write_json(path: Path, value: Any, indent: int | None = 2) -> None:
@@ -107,7 +98,7 @@ def open_run(
     if resume:
         if not path.exists():
             raise SystemExit(f"--resume: {out} holds no run; leave --resume out")
-        then = json.loads(path.read_text())
+        then = read_json(path)
         changed = [
             f"--{k.replace('_', '-')} was {then.get(k)}, is {now[k]}"
             for k in now

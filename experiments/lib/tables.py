@@ -1,9 +1,9 @@
 """Tables, for the terminal and as Markdown."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
-from rich.console import Console
+import rich
 from rich.table import Table as RichTable
 
 
@@ -18,16 +18,13 @@ class Table(NamedTuple):
         lines = [self.head, ["---"] * len(self.head), *self.rows]
         return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
+    def show(self) -> None:
+        shown = RichTable(*self.head, title=self.title)
+        for row in self.rows:
+            shown.add_row(*row)
+        rich.print(shown)
+
 
 def number(value: float | None, form: str) -> str:
     """Formatted, or nothing for what was not measured or not finite."""
     return "" if value is None else format(value, form)
-
-
-def show(console: Console, tables: Iterable[Table]) -> None:
-    """Print them."""
-    for table in tables:
-        shown = RichTable(*table.head, title=table.title)
-        for row in table.rows:
-            shown.add_row(*row)
-        console.print(shown)

@@ -54,6 +54,12 @@ def interleave(
     return {name: np.array(times) for name, times in rounds.items()}
 
 
+def medians(programs: Mapping[str, Program], seconds: float, least: int = 5) -> Any:
+    """The median seconds of each program, all of them interleaved."""
+    times = interleave(programs, seconds, least)
+    return {name: float(np.median(t)) for name, t in times.items()}
+
+
 class Rates(NamedTuple):
     """What this machine does at best, in the same run."""
 
@@ -63,16 +69,9 @@ class Rates(NamedTuple):
 
 def machine_rates() -> Rates:
     """The rates behind the floor: the best of twenty tries of each."""
-    a = jnp.ones((1024, 1024))
-    b = jnp.ones(2**24)
-    times = interleave(
-        {
-            "product": compile_program(lambda a: a @ a, a),
-            "copy": compile_program(lambda b: b + 1, b),
-        },
-        seconds=0.0,
-        least=20,
-    )
+    product = compile_program(lambda a: a @ a, jnp.ones((1024, 1024)))
+    copy = compile_program(lambda b: b + 1, jnp.ones(2**24))
+    times = interleave({"product": product, "copy": copy}, seconds=0.0, least=20)
     return Rates(2 * 1024**3 / times["product"].min(), 8 * 2**24 / times["copy"].min())
 
 

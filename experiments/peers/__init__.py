@@ -9,8 +9,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from experiments.peers.equinox import equinox
-from experiments.peers.flax_linen import flax_linen
-from experiments.peers.flax_nnx import flax_nnx
+from experiments.peers.flax import flax_linen, flax_nnx
 from experiments.peers.haiku import haiku
 from experiments.peers.keras import keras
 from experiments.peers.onnx import onnx

@@ -5,9 +5,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
-from experiments.peers.record import Peer, Sizes, random_like
+from experiments.peers.record import Peer, Sizes, bare, parts, random_like
 from jaxrnn import convert
 
 
@@ -15,28 +14,27 @@ def equinox(kind: str, sizes: Sizes, bias: bool, dtype: Any) -> Peer | None:
     """`equinox.nn.LSTMCell` or `GRUCell`."""
     import equinox as eqx  # pyright: ignore[reportMissingImports]
 
-    cells = {"lstm": eqx.nn.LSTMCell, "gru": eqx.nn.GRUCell}
+    cells = {"lstm": (eqx.nn.LSTMCell, 2), "gru": (eqx.nn.GRUCell, 1)}
     if kind not in cells:
         return None
-    made = cells[kind](*sizes, use_bias=bias, key=jax.random.key(0))
+    build, count = cells[kind]
+    made = build(*sizes, use_bias=bias, key=jax.random.key(0))
     names = ["weight_ih", "weight_hh", "bias"] + ["bias_n"] * (kind == "gru")
     fields = {name: getattr(made, name) for name in names}
 
     def run(weights, xs, state=None, lengths=None):
         del lengths
-        if state is None:
-            state = (jnp.zeros((xs.shape[1], sizes.h), xs.dtype),) * 2
-        given = [n for n in names if weights[n] is not None]
-        cell = eqx.tree_at(
-            lambda c: [getattr(c, n) for n in given], made, [weights[n] for n in given]
-        )
+        zeros = (jnp.zeros((xs.shape[1], sizes.h), xs.dtype),) * count
+        given = {n: w for n, w in weights.items() if w is not None}
+        own = lambda cell: [getattr(cell, name) for name in given]  # noqa: E731
+        cell = eqx.tree_at(own, made, list(given.values()))
 
         def step(state, x):
             state = jax.vmap(cell)(x, state)
-            return state, state[0] if kind == "lstm" else state
+            return state, parts(state)[0]
 
-        final, hs = lax.scan(step, state if kind == "lstm" else state[0], xs)
-        return hs, final if kind == "lstm" else (final,)
+        final, hs = jax.lax.scan(step, bare(state or zeros), xs)
+        return hs, parts(final)
 
     return Peer(
         partial(convert.to_equinox, kind=kind),

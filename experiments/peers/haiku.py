@@ -4,9 +4,9 @@ from functools import partial
 from typing import Any
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 
-from experiments.peers.record import Peer, Sizes, random_like
+from experiments.peers.record import Peer, Sizes, parts, random_like
 from jaxrnn import convert
 
 
@@ -18,15 +18,15 @@ def haiku(kind: str, sizes: Sizes, bias: bool, dtype: Any) -> Peer | None:
     import haiku as hk  # pyright: ignore[reportMissingImports]
 
     cores = {
-        "elman": lambda: hk.VanillaRNN(sizes.h, double_bias=bias),
-        "lstm": lambda: hk.LSTM(sizes.h),
-        "gru, reset before": lambda: hk.GRU(sizes.h),
+        "elman": partial(hk.VanillaRNN, double_bias=bias),
+        "lstm": hk.LSTM,
+        "gru, reset before": hk.GRU,
     }
     if kind not in cores or not (bias or kind == "elman"):
         return None
 
-    def network(xs, state):
-        core = cores[kind]()
+    def network(xs, state=None):
+        core = cores[kind](sizes.h)
         if state is None:
             start = core.initial_state(xs.shape[1])
         else:
@@ -34,24 +34,19 @@ def haiku(kind: str, sizes: Sizes, bias: bool, dtype: Any) -> Peer | None:
         return hk.dynamic_unroll(core, xs, start)
 
     transformed = hk.without_apply_rng(hk.transform(network))
-    zeros = jnp.zeros((1, sizes.h), "float32")
-    made = jax.eval_shape(
-        transformed.init,
-        jax.random.key(0),
-        jnp.zeros((1, 1, sizes.d), "float32"),
-        (zeros, zeros),
-    )
-    ours = kind.split(",")[0]
+    xs = np.zeros((1, 1, sizes.d), "float32")
+    zeros = (np.zeros((1, sizes.h), "float32"),) * 2
+    made = jax.eval_shape(transformed.init, jax.random.key(0), xs, zeros)
 
     def run(weights, xs, state=None, lengths=None):
         del lengths
         hs, final = transformed.apply(weights, xs, state)
-        return hs, tuple(final) if kind == "lstm" else (final,)
+        return hs, parts(final)
 
     return Peer(
-        partial(convert.to_haiku, kind=ours),
+        partial(convert.to_haiku, kind=kind.split(",")[0]),
         run,
-        read=partial(convert.from_haiku, kind=ours),
+        read=partial(convert.from_haiku, kind=kind.split(",")[0]),
         weights=random_like(made, dtype),
         lengths=False,
     )

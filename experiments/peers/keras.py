@@ -6,7 +6,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from experiments.peers.record import Peer, Sizes, random_like
 from jaxrnn import convert
@@ -22,7 +21,6 @@ def keras(kind: str, sizes: Sizes, bias: bool, dtype: Any) -> Peer | None:
 
     if (backend := keras.backend.backend()) != "jax":
         raise RuntimeError(f"keras: expected the backend 'jax', got {backend!r}")
-    both = kind.startswith("bidirectional")
     layers = {
         "elman": keras.layers.SimpleRNN,
         "lstm": keras.layers.LSTM,
@@ -33,13 +31,12 @@ def keras(kind: str, sizes: Sizes, bias: bool, dtype: Any) -> Peer | None:
     # keras 3.15.1 takes a float64's tanh in float32 on JAX: nothing to compare there
     if kind not in layers or dtype != "float32":
         return None
-    options = {"use_bias": bias, "dtype": np.dtype(dtype).name}
     zeros = dict.fromkeys(("kernel_initializer", "recurrent_initializer"), "zeros")
-    layer = layers[kind](
-        sizes.h, return_sequences=True, return_state=True, **options, **zeros
-    )
+    states = {"return_sequences": True, "return_state": True}
+    layer = layers[kind](sizes.h, use_bias=bias, dtype=dtype, **states, **zeros)
+    both = kind.startswith("bidirectional")
     if both:
-        layer = keras.layers.Bidirectional(layer, dtype=options["dtype"])
+        layer = keras.layers.Bidirectional(layer, dtype=dtype)
     layer.build((None, None, sizes.d))
     every, trained = layer.weights, layer.trainable_variables
     assert [v.path for v in every] == [v.path for v in trained]
@@ -48,22 +45,18 @@ def keras(kind: str, sizes: Sizes, bias: bool, dtype: Any) -> Peer | None:
         rest = [v.value for v in layer.non_trainable_variables]
         steps = jnp.arange(xs.shape[1])[None]
         mask = None if lengths is None else steps < lengths[:, None]
-        start = None if state is None else list(state)
+        given = {"initial_state": state and list(state), "mask": mask}
         with jax.numpy_rank_promotion("allow"):  # it adds its biases so
-            found: Any = layer.stateless_call(
-                weights, rest, xs, initial_state=start, mask=mask
-            )
+            found: Any = layer.stateless_call(weights, rest, xs, **given)
         hs, *final = found[0]
         return hs, tuple(final)
 
     cell = kind.split(",")[0].split()[-1]
-    after = "before" not in kind
+    options = {"reset_after": "before" not in kind, "bidirectional": both}
     return Peer(
         partial(convert.to_keras, kind=cell),
         run,
         batch_first=True,
-        read=partial(
-            convert.from_keras, kind=cell, reset_after=after, bidirectional=both
-        ),
-        weights=random_like([v.value for v in layer.weights], dtype),
+        read=partial(convert.from_keras, kind=cell, **options),
+        weights=random_like([v.value for v in every], dtype),
     )

@@ -28,24 +28,22 @@ def onnx(kind: str, sizes: Sizes, bias: bool, dtype: Any) -> Peer | None:
         return None
     op, ours, gates, options = _OPERATORS[kind]
     count = 1 + kind.startswith("bidirectional")
-    direction = "bidirectional" if count == 2 else "forward"
+    options = {**options, "direction": ("forward", "bidirectional")[count - 1]}
     wide = gates * sizes.h
     shapes = {"w": (count, wide, sizes.d), "r": (count, wide, sizes.h)}
     shapes |= {"b": (count, 2 * wide)} if bias else {}
     weights = random_like({k: np.empty(s) for k, s in shapes.items()}, dtype)
-    run = _evaluator(op, sizes.h, bias, {**options, "direction": direction})
+    run = _evaluator(op, sizes.h, bias, options, count)
 
     def read(weights):
-        rest: dict[str, Any] = {"direction": direction, **options}
-        return convert.from_onnx(**weights, kind=ours, hidden_size=sizes.h, **rest)
+        return convert.from_onnx(**weights, kind=ours, hidden_size=sizes.h, **options)
 
     def outputs(weights, xs, state):
-        given = {name.upper(): a for name, a in weights.items()} | {"X": xs}
         # parts by direction; the operator wants [directions, B, H] of each part
         each = len(state) // count
-        parts = [np.stack(state[k::each]) for k in range(each)]
-        given |= {"initial_h": parts[0]}
-        given |= {"initial_c": parts[1]} if op == "LSTM" else {}
+        starts = [np.stack(state[k::each]) for k in range(each)]
+        given = {name.upper(): a for name, a in weights.items()} | {"X": xs}
+        given |= dict(zip(("initial_h", "initial_c"), starts, strict=False))
         y, *final = run(given)  # y [T, directions, B, H]
         hs = np.concatenate(list(np.moveaxis(y, 1, 0)), axis=-1)
         return hs, tuple(part[d] for d in range(count) for part in final)
@@ -82,27 +80,25 @@ def onnx(kind: str, sizes: Sizes, bias: bool, dtype: Any) -> Peer | None:
     )
 
 
-def _evaluator(op: str, units: int, bias: bool, options: dict[str, Any]) -> Any:
+def _evaluator(op: str, units: int, bias: bool, options: Any, directions: int) -> Any:
     """given inputs by name -> outputs, in float64."""
     import onnx  # pyright: ignore[reportMissingImports]
-    from onnx.reference import (  # pyright: ignore[reportMissingImports]
-        ReferenceEvaluator,
-    )
+    import onnx.reference  # pyright: ignore[reportMissingImports]
 
-    both = 1 + (options["direction"] == "bidirectional")
     if op == "RNN":  # which the evaluator does not double by itself
-        options = {**options, "activations": ["Tanh"] * both}
-    states = ["initial_h", "initial_c"] if op == "LSTM" else ["initial_h"]
-    given = ["X", "W", "R", "B" if bias else "", "", *states]
-    made = ["Y", "Y_h", "Y_c"] if op == "LSTM" else ["Y", "Y_h"]
+        options = {**options, "activations": ["Tanh"] * directions}
+    memory = op == "LSTM"
+    given = ["X", "W", "R", "B" if bias else "", "", "initial_h"]
+    given += ["initial_c"] * memory
+    made = ["Y", "Y_h"] + ["Y_c"] * memory
     node = onnx.helper.make_node(op, given, made, hidden_size=units, **options)
-
-    def described(name):
-        kind = onnx.TensorProto.DOUBLE
-        return onnx.helper.make_tensor_value_info(name, kind, None)
-
-    sides = (list(map(described, filter(None, given))), list(map(described, made)))
+    kind = onnx.TensorProto.DOUBLE
+    sides = [
+        [onnx.helper.make_tensor_value_info(name, kind, None) for name in names if name]
+        for names in (given, made)
+    ]
     graph = onnx.helper.make_graph([node], op, *sides)
     opset = onnx.helper.make_opsetid("", 22)
-    evaluator = ReferenceEvaluator(onnx.helper.make_model(graph, opset_imports=[opset]))
+    model = onnx.helper.make_model(graph, opset_imports=[opset])
+    evaluator = onnx.reference.ReferenceEvaluator(model)
     return lambda inputs: evaluator.run(None, inputs)

@@ -1,6 +1,6 @@
 """A network in another library, and what both sides of a comparison give."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -8,14 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-KINDS = (
-    "elman",
-    "lstm",
-    "optimized lstm",
-    "gru",
-    "gru, reset before",
-    "bidirectional lstm",
-)
+KINDS = ("elman", "lstm", "optimized lstm", "gru", "gru, reset before")
+KINDS += ("bidirectional lstm",)
 
 
 class Sizes(NamedTuple):
@@ -71,39 +65,57 @@ class Peer(NamedTuple):
     lengths: bool = True
 
 
+def stacked(peers: Sequence[Peer]) -> Peer:
+    """One on the other, each fed with what the one below gives."""
+
+    def write(params):
+        return [p.write(own) for p, own in zip(peers, params, strict=True)]
+
+    def run(weights, xs):
+        for peer, own in zip(peers, weights, strict=True):
+            xs, final = peer.run(own, xs)
+        return xs, final
+
+    return Peer(write, run, peers[0].batch_first)
+
+
 def results_of(peer: Peer, sample: Sample) -> Results:
     """What the peer gives on its own weights."""
     if peer.results is not None:
         return peer.results(peer.weights, sample)
-    run = peer.run
-    if peer.batch_first:
-        swap = partial(jnp.swapaxes, axis1=0, axis2=1)
+    turn = partial(jnp.swapaxes, axis1=0, axis2=1) if peer.batch_first else jnp.asarray
 
-        def run(weights, xs, state, lengths):
-            hs, final = peer.run(weights, swap(xs), state, lengths)
-            return swap(hs), final
+    def run(weights, xs, state, lengths):
+        hs, final = peer.run(weights, turn(xs), state, lengths)
+        return turn(hs), final
 
-    return by_jax(run)(peer.weights, sample)
+    return by_jax(run, peer.weights, sample)
 
 
-def by_jax(run: Any) -> Callable[[Any, Sample], Results]:
+def by_jax(run: Any, weights: Any, sample: Sample) -> Results:
     """Results of `run(weights, xs, state, lengths) -> (hs, final)`, traced by JAX."""
 
-    @jax.jit
-    def results(weights, sample):
-        def error(weights, xs, state):
-            hs, final = run(weights, xs, state, sample.lengths)
-            if sample.lengths is not None:
-                inside = jnp.arange(len(hs))[:, None] < sample.lengths[None]
-                hs = jnp.where(inside[..., None], hs, jnp.zeros_like(hs))
-            pulls = zip((hs, *final), (sample.d_hs, *sample.d_final), strict=True)
-            return sum(jnp.vdot(a, b) for a, b in pulls), (hs, tuple(final))
+    def error(weights, xs, state):
+        hs, final = run(weights, xs, state, sample.lengths)
+        if sample.lengths is not None:
+            inside = jnp.arange(len(hs))[:, None] < sample.lengths[None]
+            hs = jnp.where(inside[..., None], hs, jnp.zeros_like(hs))
+        pulls = zip((hs, *final), (sample.d_hs, *sample.d_final), strict=True)
+        return sum(jnp.vdot(a, b) for a, b in pulls), (hs, tuple(final))
 
-        found = jax.grad(error, (0, 1, 2), has_aux=True)
-        grads, (hs, final) = found(weights, sample.xs, sample.state)
-        return Results(hs, final, *grads)
+    gradient = jax.jit(jax.grad(error, (0, 1, 2), has_aux=True))
+    grads, (hs, final) = gradient(weights, sample.xs, sample.state)
+    return Results(hs, final, *grads)
 
-    return results
+
+def bare(state: Any) -> Any:
+    """A state as libraries have it: h alone is no tuple; None stays."""
+    return state[0] if state is not None and len(state) == 1 else state
+
+
+def parts(state: Any) -> tuple[Any, ...]:
+    """A library's state, as `Sample` has it."""
+    return (state,) if isinstance(state, jax.Array) else tuple(state)
 
 
 def random_like(tree: Any, dtype: Any) -> Any:

@@ -7,56 +7,47 @@ from typing import Any
 import jax
 import numpy as np
 
-from experiments.peers.record import Peer, Results, Sizes, random_like
-from jaxrnn import convert
+from experiments.peers.record import Peer, Results, Sizes, bare, random_like
+from jaxrnn import Params, convert
 
-
-def _modules() -> dict[str, Any]:
-    import torch  # pyright: ignore[reportMissingImports]
-
-    return {"elman": torch.nn.RNN, "lstm": torch.nn.LSTM, "gru": torch.nn.GRU}
+_MODULES = {"elman": "RNN", "lstm": "LSTM", "gru": "GRU"}
 
 
 def torch(kind: str, sizes: Sizes, bias: bool, dtype: Any) -> Peer | None:
     """`RNN`, `LSTM` or `GRU`; lengths are a packed sequence."""
     import torch  # pyright: ignore[reportMissingImports]
 
-    made = _modules()
-    cell = kind.split()[-1]
-    both = kind.startswith("bidirectional")
-    if cell not in made or kind == "optimized lstm":
+    cell, both = kind.split()[-1], kind.startswith("bidirectional")
+    if cell not in _MODULES or kind == "optimized lstm":
         return None
-    layer = made[cell](*sizes, bias=bias, bidirectional=both).to(
-        getattr(torch, np.dtype(dtype).name)
-    )
+    module = getattr(torch.nn, _MODULES[cell])
+    options = {"bias": bias, "dtype": getattr(torch, np.dtype(dtype).name)}
+    layer = module(*sizes, bidirectional=both, **options)
     shapes = {name: p.detach().numpy() for name, p in layer.state_dict().items()}
 
     def results(weights, sample):
-        def tensors(tree):
-            make = lambda a: torch.tensor(np.asarray(a), requires_grad=True)  # noqa: E731
-            return jax.tree.map(make, tree)
-
-        own, xs, state = tensors((weights, sample.xs, sample.state))
+        make = lambda a: torch.tensor(np.asarray(a), requires_grad=True)  # noqa: E731
+        inputs = jax.tree.map(make, (weights, sample.xs, sample.state))
+        own, given, state = inputs
         # torch: [directions, B, H] of h, and of c
         count = len(state) // (1 + both)
-        start = [torch.stack(state[k::count]) for k in range(count)]
-        start = tuple(start) if cell == "lstm" else start[0]
-        given = xs
+        start = bare(tuple(torch.stack(state[k::count]) for k in range(count)))
         if sample.lengths is not None:
-            packing = torch.nn.utils.rnn.pack_padded_sequence
             lengths = torch.tensor(np.asarray(sample.lengths), dtype=torch.int64)
-            given = packing(xs, lengths, enforce_sorted=False)
+            packing = torch.nn.utils.rnn.pack_padded_sequence
+            given = packing(given, lengths, enforce_sorted=False)
         hs, final = torch.func.functional_call(layer, own, (given, start))
         if sample.lengths is not None:
-            hs, _ = torch.nn.utils.rnn.pad_packed_sequence(hs, total_length=len(xs))
-        parts = final if cell == "lstm" else (final,)
-        final = [part[k] for k in range(1 + both) for part in parts]
+            unpacking = torch.nn.utils.rnn.pad_packed_sequence
+            hs, _ = unpacking(hs, total_length=len(sample.xs))
+        ends = final if cell == "lstm" else (final,)
+        made = [hs, *(part[k] for k in range(1 + both) for part in ends)]
         pulls = [torch.tensor(np.asarray(d)) for d in (sample.d_hs, *sample.d_final)]
-        pairs = zip((hs, *final), pulls, strict=True)
-        torch.stack([(a * d).sum() for a, d in pairs]).sum().backward()
-        ends = tuple(part.detach().numpy() for part in final)
-        grads = jax.tree.map(lambda t: t.grad.numpy(), (own, xs, state))
-        return Results(hs.detach().numpy(), ends, *grads)
+        torch.autograd.backward(made, pulls)
+        hs, *final = (part.detach().numpy() for part in made)
+        return Results(
+            hs, tuple(final), *jax.tree.map(lambda t: t.grad.numpy(), inputs)
+        )
 
     return Peer(
         partial(convert.to_torch, kind=cell),
@@ -70,7 +61,7 @@ def torch(kind: str, sizes: Sizes, bias: bool, dtype: Any) -> Peer | None:
 def torch_runs(
     cell: str, params: Any, xs: Any, w: Any
 ) -> tuple[Callable[[], Any], Callable[[], Any]]:
-    """E = Σ w·h alone, and E with its gradient by torch's names of the weights.
+    """E = Σ w·h alone, and E with its gradient, a `Params` a layer.
 
     For the parameters of one layer, or of a stack of them.
     """
@@ -78,8 +69,8 @@ def torch_runs(
 
     weights = convert.to_torch(params, cell)
     depth = sum(name.startswith("weight_ih") for name in weights)
-    units, inputs = w.shape[-1], xs.shape[-1]
-    layer = _modules()[cell](inputs, units, num_layers=depth)
+    module = getattr(torch.nn, _MODULES[cell])
+    layer = module(xs.shape[-1], w.shape[-1], num_layers=depth)
     layer.load_state_dict({k: torch.from_numpy(a) for k, a in weights.items()})
     xs, w = (torch.from_numpy(np.array(a)) for a in (xs, w))
 
@@ -92,6 +83,9 @@ def torch_runs(
         error = (layer(xs)[0] * w).sum()
         error.backward()
         grads = {name: p.grad.numpy() for name, p in layer.named_parameters()}
-        return error.item(), grads
+        names = ("weight_ih", "weight_hh", "bias_ih")
+        return error.item(), [
+            Params(*(grads[f"{name}_l{k}"].T for name in names)) for k in range(depth)
+        ]
 
     return forward, gradient

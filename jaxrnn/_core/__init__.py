@@ -3,6 +3,7 @@
 From the bottom up:
 
     numerics, activations   rules of arithmetic; Φ and its slope
+    trees                   pytrees in words
     checks, by_value        errors at trace time; one object for equal arguments
     sizes                   what init is asked for: a key, sizes, a dtype, batch axes
     maps                    z = x W_x + b, r = h W_s + b_s, and sums of outer products

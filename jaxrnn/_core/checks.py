@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from functools import lru_cache
+from inspect import isfunction
 from numbers import Real
 from typing import Any
 
@@ -12,7 +13,9 @@ import numpy as np
 from jax import Array
 from jax.core import Tracer
 
+from jaxrnn._core.trees import check_structure, describe
 from jaxrnn.cell import Cell, Params
+from jaxrnn.layer import Layer
 
 
 def check_flag(name: str, value: Any) -> None:
@@ -33,10 +36,19 @@ def check_positive(name: str, value: Any, *, optional: bool = False) -> None:
     """Raise unless the value is a positive integer, or None where that is an option."""
     if optional and value is None:
         return
-    integer = isinstance(value, int | np.integer) and not isinstance(value, bool)
-    if not integer or value < 1:
+    if not _is_integer(value) or value < 1:
         wanted = "a positive integer or None" if optional else "a positive integer"
         raise ValueError(f"{name}: expected {wanted}, got {value!r}")
+
+
+def check_within(name: str, value: Any, low: int, high: int) -> None:
+    """Raise unless the value is an integer in low..high."""
+    if not _is_integer(value) or not low <= value <= high:
+        raise ValueError(f"{name}: expected an integer in {low}..{high}, got {value!r}")
+
+
+def _is_integer(value: Any) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
 def check_number(
@@ -70,9 +82,18 @@ def check_side_by_side(state: Any) -> None:
 def check_cell(value: Any) -> None:
     """Raise unless it is a cell, where a layer will not do."""
     if not isinstance(value, Cell):
-        raise TypeError(
-            f"cell: expected a Cell, such as elman(), got {type(value).__name__}"
-        )
+        raise TypeError(f"cell: expected a Cell, such as elman(), got {no_cell(value)}")
+
+
+def no_cell(value: Any) -> str:
+    """What was given in a cell's or a layer's place, and what to give instead."""
+    if isfunction(value):
+        return f"the function {value.__name__}: call it, {value.__name__}()"
+    if isinstance(value, Layer):
+        return "a Layer: give the cells that it is made of, one by one"
+    if isinstance(value, tuple) and {"cell", "cotangents"} <= set(dir(value)):
+        return "a Network: give net.cell and params.cell"
+    return type(value).__name__
 
 
 def as_array(name: str, value: Any, *, allow_lists: bool = False) -> Array:
@@ -93,11 +114,7 @@ def as_numbers(name: str, value: Any, *, allow_lists: bool = False) -> Any:
             "lost; use its .filled(), and weights or mask for what is left out"
         )
     if isinstance(value, jax.Array):
-        if not isinstance(value, Tracer) and value.is_deleted():
-            raise ValueError(
-                f"{name}: got an array that has been deleted or donated; train_step "
-                "donates its state, so keep the one that it returns"
-            )
+        check_alive(name, value)
         if jnp.issubdtype(value.dtype, jax.dtypes.extended):
             raise TypeError(f"{name}: expected numbers, got {value.dtype}")
         return value
@@ -119,21 +136,30 @@ def as_numbers(name: str, value: Any, *, allow_lists: bool = False) -> Any:
     return value.astype(value.dtype.newbyteorder("="), copy=False)
 
 
-def as_arrays(name: str, tree: Any) -> Any:
-    """A pytree with each leaf read by `as_array`; None stays."""
+def check_alive(name: str, value: Any) -> None:
+    """Raise if JAX has deleted the array's buffers."""
+    known = isinstance(value, jax.Array) and not isinstance(value, Tracer)
+    if known and value.is_deleted():
+        raise ValueError(
+            f"{name}: got an array that has been deleted or donated; train_step "
+            "donates its state, so keep the one that it returns"
+        )
+
+
+def as_arrays(name: str, tree: Any, *, floats: bool = False) -> Any:
+    """A pytree with each leaf read by `as_array`, or by `as_floats`; None stays."""
+    read = as_floats if floats else as_array
     return jax.tree_util.tree_map_with_path(
-        lambda path, leaf: as_array(name + jax.tree_util.keystr(path), leaf), tree
+        lambda path, leaf: read(name + jax.tree_util.keystr(path), leaf), tree
     )
 
 
-def as_floats(name: str, tree: Any) -> Any:
-    """The same; or an error, unless every leaf is floating."""
-    tree = as_arrays(name, tree)
-    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-        if not jnp.issubdtype(leaf.dtype, jnp.floating):
-            name += jax.tree_util.keystr(path)
-            raise TypeError(f"{name}: expected a floating dtype, got {leaf.dtype}")
-    return tree
+def as_floats(name: str, value: Any) -> Array:
+    """`as_array` of a floating dtype."""
+    value = as_array(name, value)
+    if not jnp.issubdtype(value.dtype, jnp.floating):
+        raise TypeError(f"{name}: expected a floating dtype, got {value.dtype}")
+    return value
 
 
 def check_shape(name: str, value: Any, shape: tuple[int, ...]) -> None:
@@ -158,8 +184,7 @@ def check_array(name: str, value: Any, shape: tuple[int, ...], dtype: Any) -> No
 
 def read_alike(name: str, value: Any, wanted: Any) -> Any:
     """`value` as arrays with the structure, shapes and dtypes of `wanted`."""
-    if jax.tree.structure(value) != jax.tree.structure(wanted):
-        raise TypeError(f"{name}: expected {describe(wanted)}, got {describe(value)}")
+    check_structure(name, value, wanted)
     leaves = jax.tree_util.tree_leaves_with_path(wanted)
     found = []
     for (path, leaf), given in zip(leaves, jax.tree.leaves(value), strict=True):
@@ -173,20 +198,6 @@ def read_alike(name: str, value: Any, wanted: Any) -> Any:
 def check_alike(name: str, value: Any, wanted: Any) -> None:
     """Raise unless `value` has the structure, shapes and dtypes of `wanted`."""
     read_alike(name, value, wanted)
-
-
-def describe(tree: Any) -> str:
-    """A pytree in a line, such as LSTMState(h, c) or a tuple of 2."""
-    if isinstance(tree, tuple) and hasattr(tree, "_fields"):
-        fields = ", ".join(getattr(tree, "_fields"))  # noqa: B009
-        return f"{type(tree).__name__}({fields})"
-    if isinstance(tree, tuple | list):
-        return f"a {type(tree).__name__} of {len(tree)}"
-    if isinstance(tree, dict):
-        return f"a dict of {sorted(map(str, tree))}"
-    if isinstance(tree, Array | np.ndarray):
-        return "an array"
-    return "None" if tree is None else type(tree).__name__
 
 
 def check_rank(name: str, value: Any, shape: str, rank: int) -> Array:

@@ -1,26 +1,20 @@
 """How a run over time is cut up: steps a chunk, and what is stored of each."""
 
-import math
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
-from jax import Array, lax
+from jax import lax
 
 from jaxrnn._core.checks import check_choice, check_positive
-from jaxrnn._core.numerics import widen
-from jaxrnn.cell import Params
+from jaxrnn._core.numerics import is_real, widen
 
 Store = Literal["activations", "states", "borders"]
 
 # Rows (steps times batch) of a chunk: enough for its weight products to run at full
 # speed, few enough for its coefficients to stay in the cache.
 _CHUNK_ROWS = 1024
-
-# Layers of D + H from here on store their activations: to compute one again would take
-# D + H multiplications, more time than to write and read it.
-_WIDE = 192
 
 
 class Plan(NamedTuple):
@@ -38,18 +32,21 @@ def check_plan(chunk_size: Any, store: Any) -> None:
     check_choice("store", store, (*get_args(Store), None))
 
 
-def make_plan(plan: Plan, params: Params, xs: Array) -> Plan:
-    """The plan as asked, the rest by the sizes; even chunks where T allows it."""
+def make_plan(plan: Plan, store: Store, steps: int, rows: int) -> Plan:
+    """The plan as asked, the rest by the sizes; even chunks where T allows it.
+
+    Args:
+        store: what is stored unless the caller has said.
+        steps, rows: T and the rows of the batch.
+    """
     # In a loop on a CPU, the input's product costs no more than ahead of it, and the
     # memory of [T, ..., G·H] is spared; elsewhere, a small product more is what costs.
     plan = plan._replace(ahead=jax.default_backend() != "cpu")
-    if plan.store is None:
-        width = params.w_x.shape[0] + params.w_s.shape[0]
-        plan = plan._replace(store="activations" if width >= _WIDE else "states")
-    length = max(1, xs.shape[0])
+    plan = plan._replace(store=plan.store or store)
+    length = max(1, steps)
     if plan.chunk:
         return plan._replace(chunk=min(plan.chunk, length))
-    fits = max(1, _CHUNK_ROWS // max(1, math.prod(xs.shape[1:-1])))
+    fits = max(1, _CHUNK_ROWS // max(1, rows))
     if length <= fits:
         return plan._replace(chunk=length)
     even = (c for c in range(fits, fits // 2, -1) if length % c == 0)
@@ -77,7 +74,7 @@ def scan_steps(
         nonlocal dtypes
         carry, ys = body(carry, step)
         dtypes = jax.tree.map(lambda y: y.dtype, ys)
-        return carry, jax.tree.map(widen, ys)
+        return carry, jax.tree.map(lambda y: widen(y) if is_real(y) else y, ys)
 
     carry, ys = lax.scan(wide, carry, steps, reverse=reverse)
     return carry, jax.tree.map(lambda y, dtype: y.astype(dtype), ys, dtypes)

@@ -2,19 +2,32 @@
 
 from collections.abc import Sequence
 from functools import cache
-from inspect import isfunction
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
+from jax.core import Tracer
 from jax.sharding import AxisType
 
-from jaxrnn._core.checks import check_params, check_rank, read_alike
+from jaxrnn._core.checks import (
+    as_array,
+    as_arrays,
+    check_array,
+    check_features,
+    check_params,
+    check_shape,
+    describe,
+    no_cell,
+    read_alike,
+)
 from jaxrnn._core.compiler import warn_of_compiler
+from jaxrnn._core.inputs import read_inputs
 from jaxrnn._core.marks import Marks, make_marks
+from jaxrnn._core.sizes import batch_axes, check_key, is_key
 from jaxrnn.cell import Cell
-from jaxrnn.layer import Carrier, CellNoise, Layer
+from jaxrnn.layer import Carrier, CellNoise, Layer, Transition
 
 
 def as_layer(layer: Any, name: str = "cell") -> Layer:
@@ -23,14 +36,11 @@ def as_layer(layer: Any, name: str = "cell") -> Layer:
         return layer
     if isinstance(layer, Cell):
         return _of_cell(layer)
-    got = type(layer).__name__
-    if isfunction(layer):
-        got = f"the function {layer.__name__}: call it, {layer.__name__}()"
-    elif isinstance(layer, tuple) and {"cell", "cotangents"} <= set(dir(layer)):
-        got = "a Network: give net.cell and params.cell"
+    if isinstance(layer, Transition):
+        return _of_transition(layer)
     raise TypeError(
         f"{name}: expected a Cell or a Layer, such as lstm() or stack(lstm(), lstm()), "
-        f"got {got}"
+        f"got {no_cell(layer)}"
     )
 
 
@@ -47,12 +57,41 @@ def _of_cell(cell: Cell) -> Layer:
         return jax.eval_shape(cell.initial_state, params)[0].shape[-1]
 
     def noise(key, params, xs):
-        del key, params, xs  # a cell draws nothing
+        del key  # a cell draws nothing
+        check_features("xs", params, xs)
 
     def run(apply, carrier, xs):
         return apply(cell, carrier, xs)
 
     return Layer(init, initial_state, output_size, noise, run)
+
+
+@cache
+def _of_transition(part: Transition) -> Layer:
+    def initial_state(params, batch_shape=()):
+        axes = batch_axes(batch_shape)
+        start = jax.tree.map(jnp.asarray, part.initial_state(params))
+        return jax.tree.map(lambda s: jnp.broadcast_to(s, (*axes, *s.shape)), start)
+
+    def noise(key, params, xs):
+        del key, params, xs  # what is drawn for a step is an input of it
+
+    def run(apply, carrier, xs):
+        return apply(part, carrier, xs)
+
+    return Layer(
+        part.init, initial_state, part.output_size, noise, run, x_ndim=part.x_ndim
+    )
+
+
+def read_state(name: str, layer: Layer, params: Any, state: Any) -> Any:
+    """A state of whatever batch its first part has, as the layer's own; or an error."""
+    leaves = jax.tree.leaves(state)
+    row = jax.tree.leaves(jax.eval_shape(lambda: layer.initial_state(params)))
+    shape = getattr(leaves[0], "shape", ()) if leaves else ()
+    batch = shape[: max(0, len(shape) - row[0].ndim)]
+    wanted = jax.eval_shape(lambda: layer.initial_state(params, batch))
+    return read_alike(name, state, wanted)
 
 
 def check_forward(layer: Layer) -> None:
@@ -93,34 +132,33 @@ def enter(
     resets: Any = None,
     reset_to: Any = None,
     noise: Any = UNSAID,
-) -> tuple[Carrier, Marks, Array]:
+) -> tuple[Carrier, Marks, Any]:
     """A run's arguments as its carrier, its marks and its inputs; or a clear error.
 
     The cells' features are checked where their inputs are known, in `route`.
     """
     warn_of_compiler()
-    xs = check_rank("xs", xs, "[T, ..., D]", 2)
+    xs, axes = read_inputs(layer.x_ndim, xs)
     _check_mesh(xs)
-    start = layer.initial_state(params, xs.shape[1:-1])
-    state = start if state is None else _read_state("state", state, start, xs)
+    start = layer.initial_state(params, axes[1:])
+    state = start if state is None else _read_state("state", state, start, axes)
     restart = None
     if reset_to is not None:
-        restart = _read_state("reset_to", reset_to, start, xs)
+        restart = _read_state("reset_to", reset_to, start, axes)
     elif resets is not None:
         restart = start
-    marks = make_marks(xs, lengths, resets, mask)
-    noise = _read_noise(layer, params, xs, noise)
+    marks = make_marks(axes, lengths, resets, mask)
+    noise = _read_noise(layer, params, xs, start, axes[0], noise)
     return Carrier(params, state, restart, noise), marks, xs
 
 
-def _read_state(name: str, state: Any, start: Any, xs: Array) -> Any:
+def _read_state(name: str, state: Any, start: Any, axes: tuple[int, ...]) -> Any:
     try:
         return read_alike(name, state, start)
     except ValueError as error:
-        batch = list(xs.shape[1:-1])
         raise ValueError(
-            f"{error}, since xs is [T, ..., D] = {list(xs.shape)} with a batch of "
-            f"{batch}; batch first? time comes first here"
+            f"{error}, since xs is [T, ...] = {list(axes)} with a batch of "
+            f"{list(axes[1:])}; batch first? time comes first here"
         ) from None
     except TypeError as error:
         raise TypeError(
@@ -129,9 +167,9 @@ def _read_state(name: str, state: Any, start: Any, xs: Array) -> Any:
         ) from None
 
 
-def _check_mesh(xs: Array) -> None:
+def _check_mesh(xs: Any) -> None:
     """Raise where an explicit mesh axis is on xs: a scan over it is refused by JAX."""
-    mesh = jax.typeof(xs).sharding.mesh
+    mesh = jax.typeof(jax.tree.leaves(xs)[0]).sharding.mesh
     if any(kind == AxisType.Explicit for kind in mesh.axis_types):
         raise ValueError(
             "xs: expected no explicit mesh axes, got a mesh with "
@@ -140,7 +178,9 @@ def _check_mesh(xs: Array) -> None:
         )
 
 
-def _read_noise(layer: Layer, params: Any, xs: Array, noise: Any) -> Any:
+def _read_noise(
+    layer: Layer, params: Any, xs: Any, start: Any, steps: int, noise: Any
+) -> Any:
     """The noise of a run: drawn from a key, or checked to be what the layer draws."""
     if noise is None:
         return None
@@ -152,12 +192,48 @@ def _read_noise(layer: Layer, params: Any, xs: Array, noise: Any) -> Any:
                 "train, or noise=None to evaluate; got nothing"
             )
         return None
-    if isinstance(noise, Array) and jnp.issubdtype(noise.dtype, jax.dtypes.prng_key):
+    if is_key(noise):
+        check_key(noise, "noise")
         return layer.noise(noise, params, xs)
     if drawn is not None:
         return read_alike("noise", noise, drawn)
     if not isinstance(noise, CellNoise):
         raise TypeError(
-            f"noise: expected a key, CellNoise or None, got {type(noise).__name__}"
+            f"noise: expected a key, CellNoise or None, got {describe(noise)}"
         )
-    return noise
+    if layer.x_ndim is not None:
+        raise TypeError(
+            "noise: expected None, since a transition takes its noise among its "
+            "inputs, got CellNoise"
+        )
+    return _read_cell_noise(noise, start, steps)
+
+
+def _read_cell_noise(noise: CellNoise, state: Any, steps: int) -> CellNoise:
+    """The caller's own noise as arrays; `route` checks what multiplies W_s and h."""
+    hold, noise = noise.hold, as_arrays("noise", noise._replace(hold=None))
+    if hold is None:
+        return noise
+    if not isinstance(hold, type(state)):
+        raise TypeError(
+            f"noise.hold: expected {describe(state)} with parts [T, ..., H], got "
+            f"{describe(hold)}"
+        )
+    parts = zip(state._fields, hold, state, strict=True)
+    read = (_read_hold(f"noise.hold.{name}", steps, *two) for name, *two in parts)
+    return noise._replace(hold=type(state)(*read))
+
+
+def _read_hold(name: str, steps: int, given: Any, part: Array) -> Array:
+    """The share of a part of the state that is kept, [T, ..., H] or [T, 1, ..., 1]."""
+    hold = as_array(name, given)
+    if hold.shape != (steps, *[1] * part.ndim):
+        check_shape(name, hold, (steps, *part.shape))
+    check_array(name, hold, hold.shape, part.dtype)
+    if not isinstance(given, Tracer):
+        known = np.asarray(given)  # by NumPy: known inside jit, too
+        if not ((known >= 0) & (known <= 1)).all():
+            raise ValueError(
+                f"{name}: expected shares in 0..1, got {known.min()}..{known.max()}"
+            )
+    return hold

@@ -22,8 +22,8 @@ from jaxrnn.layer import Carrier, Layer
 def _at_once(cell, carrier, marks, xs):
     """A runner of sequences of one step, without a loop."""
     start = jax.tree.map(lambda s: s[None], carrier.state)
-    states = advance_all(cell, carrier, marks, xs, start)
-    return states[0], states, jax.tree.map(lambda s: s[0], states)
+    states, outputs = advance_all(cell, carrier, marks, xs, start)
+    return outputs, states, jax.tree.map(lambda s: s[0], states)
 
 
 _BY_HAND = partial(by_hand, Plan(chunk=1, store="states"))
@@ -53,8 +53,10 @@ def one_step(
     one = jax.tree.map(lambda m: m[None], marks or Marks())
     runner = _BY_HAND if gradient == "manual" else _at_once
     carrier = Carrier(params, state, restart)
-    hs, _, state = route(runner, layer, carrier, one, x[None])
-    return state, hs[0]
+    hs, _, state = route(
+        runner, layer, carrier, one, jax.tree.map(lambda a: a[None], x)
+    )
+    return state, jax.tree.map(lambda h: h[0], hs)
 
 
 def pack(state: Any) -> Array:
@@ -101,10 +103,3 @@ def pull(
     """Jᵀ v of one row's step, [N] -> [N]; by hand."""
     _, back = jax.vjp(lambda s: one_step(layer, params, s, x)[0], state)
     return pack(back(unpack(adjoint, state))[0])
-
-
-def over_batch(f: Any, axes: int, *, in_axes: Any = 0, out_axes: Any = 0) -> Any:
-    """`f` of one row, mapped over the batch axes of its arguments."""
-    for _ in range(axes):
-        f = jax.vmap(f, in_axes, out_axes)
-    return f

@@ -1,91 +1,99 @@
-"""The forward pass: one step of a cell with its marks, and the loop over time."""
+"""The forward pass: one step with its marks, and the loop over time."""
 
 from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax import Array
 
 from jaxrnn._core.chunks import Plan, scan_chunks, scan_steps
-from jaxrnn._core.maps import input_map, operand, recurrent_map
 from jaxrnn._core.marks import Marks, mix, over_time, where_live, where_reset
+from jaxrnn._core.rules import rule_of
 from jaxrnn.cell import Cell
-from jaxrnn.layer import Carrier
+from jaxrnn.layer import Carrier, Transition
 
 
 def advance(
-    cell: Cell, carrier: Carrier, marks: Marks, z: Array, state: Any
-) -> tuple[Any, Any]:
-    """One step, (56), inside its lengths and resets: the new state and what is kept.
+    part: Cell | Transition,
+    carrier: Carrier,
+    marks: Marks,
+    x: Any,
+    state: Any,
+    *,
+    ahead: bool = False,
+) -> tuple[Any, Any, Any]:
+    """One step inside its lengths and resets: the new state, the output, what is kept.
 
-    The carrier's restart and mask have the state's leading axes.
+    The carrier's restart has the state's leading axes.
     """
-    params, mask = carrier.params, carrier.noise.mask
     before = where_reset(marks, carrier.restart, state)
-    r = recurrent_map(params, operand(mask, before[0]))
-    after, kept = cell.gate(params.own, z, r, before)
-    return where_live(marks, mix(marks, after, before), before), kept
+    step = rule_of(part).advance
+    after, output, kept = step(part, carrier, x, before, ahead=ahead)
+    return where_live(marks, mix(marks, after, before), before), output, kept
 
 
 def advance_all(
-    cell: Cell, carrier: Carrier, marks: Marks, xs: Array, before: Any
-) -> Any:
-    """Every step at once, each from a given state: parts [T, ..., H] -> the same."""
+    part: Cell | Transition, carrier: Carrier, marks: Marks, xs: Any, before: Any
+) -> tuple[Any, Any]:
+    """Every step at once, each from a given state: the states and the outputs."""
     if carrier.restart is not None:
         carrier = carrier._replace(restart=over_time(carrier.restart, before))
-    return advance(cell, carrier, marks, input_map(carrier.params, xs), before)[0]
+    states, outputs, _ = advance(part, carrier, marks, xs, before)
+    return states, states[0] if outputs is None else outputs
 
 
-def scan_cell(
-    cell: Cell,
+def scan_part(
+    part: Cell | Transition,
     plan: Plan,
     carrier: Carrier,
     marks: Marks,
-    xs: Array,
+    xs: Any,
     state: Any,
     *,
     keep: bool,
-) -> tuple[Any, tuple[Any, Any]]:
-    """The loop over time: the last state, every state and what its gate kept."""
+) -> tuple[Any, tuple[Any, Any, Any]]:
+    """The loop over time: the last state, and every state, output and what was kept."""
 
     def one_step(state, inputs):
-        z, marks = inputs
-        z = z if plan.ahead else input_map(carrier.params, z)
-        state, kept = advance(cell, carrier, marks, z, state)
-        return state, (state, kept if keep else None)
+        x, marks = inputs
+        state, output, kept = advance(part, carrier, marks, x, state, ahead=plan.ahead)
+        return state, (state, output, kept if keep else None)
 
-    zs = input_map(carrier.params, xs) if plan.ahead else xs
-    return scan_steps(one_step, state, (zs, marks))
+    xs = rule_of(part).ahead(part, carrier, xs) if plan.ahead else xs
+    return scan_steps(one_step, state, (xs, marks))
 
 
 def forward(
-    cell: Cell, plan: Plan, carrier: Carrier, marks: Marks, xs: Array
-) -> tuple[Any, Any, tuple[Any, Any, Any]]:
-    """Run the cell.
+    part: Cell | Transition, plan: Plan, carrier: Carrier, marks: Marks, xs: Any
+) -> tuple[Any, Any, Any, tuple[Any, Any, Any]]:
+    """Run a cell or a transition.
 
-    Returns: every state, parts [T, ..., H]; the last one; and what is left for the
-             backward pass: the state before each chunk's first step, every state, and
-             what every gate kept, the last two None where they are computed again.
+    Returns: every state, parts [T, ..., H]; every output, None where it is the state's
+             h; the last state; and what is left for the backward pass: the state before
+             each chunk's first step, every state, and what every step kept, the last
+             two None where they are computed again.
     """
-    run = partial(scan_cell, cell, plan, carrier)
+    run = partial(scan_part, part, plan, carrier)
     state = carrier.state
     if plan.store == "borders":
 
         def one_chunk(start, _, steps):
             xs, marks = steps
-            final, (states, _) = run(marks, xs, start, keep=False)
-            return final, (jax.tree.map(lambda s: s[None], start), states)
+            final, (states, outputs, _) = run(marks, xs, start, keep=False)
+            first = jax.tree.map(lambda s: s[None], start)
+            return final, (first, states, outputs)
 
-        final, (starts, states) = scan_chunks(one_chunk, state, (xs, marks), plan.chunk)
-        return states, final, (starts, None, None)
+        final, (starts, states, outputs) = scan_chunks(
+            one_chunk, state, (xs, marks), plan.chunk
+        )
+        return states, outputs, final, (starts, None, None)
 
     # A gate's state is gone where a share of the one before replaced it.
     keep = plan.store == "activations" and marks.hold is None
-    final, (states, kept) = run(marks, xs, state, keep=keep)
+    final, (states, outputs, kept) = run(marks, xs, state, keep=keep)
     starts = jax.tree.map(
         lambda s0, s: jnp.concatenate([s0[None], s[plan.chunk - 1 : -1 : plan.chunk]]),
         state,
         states,
     )
-    return states, final, (starts, states, kept)
+    return states, outputs, final, (starts, states, kept)

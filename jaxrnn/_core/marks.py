@@ -14,10 +14,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
+from jax import Array, lax
 from jax.core import Tracer
 
 from jaxrnn._core.checks import as_array, check_shape
+from jaxrnn._core.inputs import is_typed_key
 
 
 class Marks(NamedTuple):
@@ -29,13 +30,16 @@ class Marks(NamedTuple):
     inside: Array | None = None  # booleans: the step is inside its row's length
 
 
-def make_marks(xs: Array, lengths: Any, resets: Any, mask: Any = None) -> Marks:
-    """Checked, and a reset past the length left out.
+def make_marks(
+    axes: tuple[int, ...], lengths: Any, resets: Any = None, mask: Any = None
+) -> Marks:
+    """Of a run over (T, *batch); checked, and a reset past the length left out.
 
     Raises:  ValueError or TypeError, at trace time, for a wrong shape or dtype, or for
              a concrete length outside 0..T; a traced one is clamped to it.
     """
-    length, batch = xs.shape[0], xs.shape[1:-1]
+    length, *batch = axes
+    batch = tuple(batch)
     inside = reset = None
     if lengths is not None:
         inside = _inside("lengths", lengths, length, batch)
@@ -120,12 +124,36 @@ def _select(mask: Array, value: Any, otherwise: Any) -> Any:
 
 def live_only(marks: Marks, values: Any) -> Any:
     """`values`, and zero where no step is taken."""
-    return where_live(marks, values, jax.tree.map(jnp.zeros_like, values))
+    if marks.live is None:
+        return values
+
+    def live(a):
+        return a if is_typed_key(a) else where_live(marks, a, jnp.zeros_like(a))
+
+    return jax.tree.map(live, values)
 
 
 def inside_only(marks: Marks, values: Any) -> Any:
     """`values`, and zero past each row's length."""
     return live_only(Marks(live=marks.inside), values)
+
+
+def held_outputs(marks: Marks, outputs: Any) -> Any:
+    """Outputs [T, ...] where a step is taken; elsewhere the one before, put out again.
+
+    Zero before a row's first step.
+    """
+    if marks.live is None:
+        return outputs
+    steps = jnp.arange(len(marks.live)).reshape(-1, *[1] * (marks.live.ndim - 1))
+    last = lax.cummax(jnp.where(marks.live, steps, -1), axis=0)
+
+    def again(a):
+        at = last.reshape(last.shape + (1,) * (a.ndim - last.ndim))
+        found = jnp.take_along_axis(a, jnp.maximum(at, 0), axis=0)
+        return jnp.where(at < 0, jnp.zeros_like(a), found)
+
+    return jax.tree.map(again, outputs)
 
 
 def turn(values: Any) -> Any:

@@ -1,21 +1,49 @@
 """Rules of arithmetic: what sums are held in, and how a row meets an array."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import Array
 
 
 def sum_dtype(dtype: Any) -> Any:
     """The dtype that long sums are held in: float32, or float64 for float64."""
-    return jnp.dtype(dtype) if jnp.finfo(dtype).bits > 32 else jnp.dtype(jnp.float32)
+    return np.promote_types(dtype, np.float32)
 
 
 def widen(a: Array) -> Array:
     """`a` in the dtype of its sums."""
     return a.astype(sum_dtype(a.dtype))
+
+
+def is_real(a: Any) -> bool:
+    """Whether an array can have a gradient; integers, booleans and keys cannot."""
+    return jnp.issubdtype(a.dtype, jnp.inexact)
+
+
+def real_only(tree: Any) -> Any:
+    """A pytree with None in the place of each leaf that can have no gradient."""
+    return jax.tree.map(lambda a: a if is_real(a) else None, tree)
+
+
+def joined(real: Any, tree: Any) -> Any:
+    """`real_only`, undone: what it left out is taken from `tree`."""
+    return jax.tree.map(
+        lambda r, a: a if r is None else r, real, tree, is_leaf=lambda r: r is None
+    )
+
+
+def over_batch(
+    f: Callable[..., Any], axes: int, *, in_axes: Any = 0, out_axes: Any = 0
+) -> Callable[..., Any]:
+    """`f` of one row, mapped over the batch axes of its arguments."""
+    for _ in range(axes):
+        f = jax.vmap(f, in_axes, out_axes)
+    return f
 
 
 def spread(row: Array, like: Array) -> Array:

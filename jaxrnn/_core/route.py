@@ -6,8 +6,8 @@ from typing import Any
 
 from jax import Array
 
-from jaxrnn._core.checks import check_array, check_features, describe
-from jaxrnn._core.marks import Marks, live_only, opposite, turn
+from jaxrnn._core.checks import check_array, check_features
+from jaxrnn._core.marks import Marks, inside_only, live_only, opposite, turn
 from jaxrnn.cell import Cell, Params
 from jaxrnn.layer import Carrier, CellNoise, Layer
 
@@ -33,7 +33,8 @@ def route(
         reverse: run from the last step to the first.
     """
     apply = partial(_apply, runner, marks, reverse)
-    return layer.run(apply, carrier, live_only(marks, xs))
+    hs, states, final = layer.run(apply, carrier, live_only(marks, xs))
+    return inside_only(marks, hs), states, final
 
 
 def _apply(runner, marks, backward, part, carrier, xs, *, reverse=False):
@@ -43,8 +44,10 @@ def _apply(runner, marks, backward, part, carrier, xs, *, reverse=False):
         backward = not backward
     if isinstance(part, Layer):
         return part.run(partial(_apply, runner, marks, backward), carrier, xs)
-    check_features("xs", carrier.params, xs)
-    carrier, marks = _at_a_cell(carrier, marks)
+    carrier = carrier if marks.reset is not None else carrier._replace(restart=None)
+    if isinstance(part, Cell):
+        check_features("xs", carrier.params, xs)
+        carrier, marks = _at_a_cell(carrier, marks)
     if not backward:
         return runner(part, carrier, marks, xs)
     deltas, adjoints = turn((carrier.deltas, carrier.adjoints))
@@ -60,9 +63,8 @@ def _at_a_cell(carrier: Carrier, marks: Marks) -> tuple[Carrier, Marks]:
     _check_noise(noise, params, carrier.state)
     if noise.weights is not None:
         params = params._replace(w_s=params.w_s * noise.weights)
-    restart = None if marks.reset is None else carrier.restart
     mask = CellNoise(mask=noise.mask)
-    carrier = carrier._replace(params=params, restart=restart, noise=mask)
+    carrier = carrier._replace(params=params, noise=mask)
     return carrier, marks._replace(hold=noise.hold)
 
 
@@ -73,17 +75,3 @@ def _check_noise(noise: CellNoise, params: Params, state: Any) -> None:
         check_array("noise.weights", noise.weights, params.w_s.shape, dtype)
     if noise.mask is not None:
         check_array("noise.mask", noise.mask, state[0].shape, dtype)
-    if noise.hold is None:
-        return
-    if not isinstance(noise.hold, type(state)):
-        raise TypeError(
-            f"noise.hold: expected {describe(state)} with parts [T, ..., H], got "
-            f"{describe(noise.hold)}"
-        )
-    for name, hold, part in zip(state._fields, noise.hold, state, strict=True):
-        each = hold.shape[1:]
-        if each != part.shape and each != (1,) * part.ndim:
-            raise ValueError(
-                f"noise.hold.{name}: expected shape [T, ...] = [T, "
-                f"{str(list(part.shape))[1:]}, got {list(hold.shape)}"
-            )

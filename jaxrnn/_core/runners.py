@@ -1,65 +1,100 @@
-"""Runners: how one cell is run over time, forward in time.
+"""Runners: how one cell or transition is run over time, forward in time.
 
-    runner(plan, cell, carrier, marks, xs) -> (hs, states or None, final state)
+    runner(plan, part, carrier, marks, xs) -> (outputs, states or None, final state)
 
 `plan` holds the runner's own static choices. The carrier's gradient is a carrier, whose
-deltas and adjoints are every δ_t and λ_t. Past a row's length hs and states are zero.
+deltas and adjoints are every δ_t and λ_t. Past a row's length outputs and states are
+zero.
 `by_hand` is the library's; `by_jax` is the same scan, differentiated by JAX. There are
 more in `jaxrnn.parallel`.
 """
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import jax
-from jax import Array
 
 from jaxrnn._core.backward import backward
-from jaxrnn._core.chunks import Plan, make_plan
+from jaxrnn._core.chunks import Plan, Store, make_plan
 from jaxrnn._core.forward import forward
-from jaxrnn._core.marks import Marks, inside_only
+from jaxrnn._core.inputs import axes_of
+from jaxrnn._core.marks import Marks, held_outputs, inside_only
 from jaxrnn._core.mesh import vary_alike
+from jaxrnn._core.numerics import real_only
 from jaxrnn.cell import Cell
-from jaxrnn.layer import Carrier
+from jaxrnn.layer import Carrier, Transition
+
+# Cells of D + H from here on store their activations: to compute one again would take
+# D + H multiplications, more time than to write and read it.
+_WIDE = 192
+
+# A transition's state of so many times the numbers that it reads at a step, such as a
+# matrix memory, is made again in less time than it is written and read.
+_LARGE = 8
 
 
 def _scanned(
     rule: Callable[..., Any],
     plan: Plan,
-    cell: Cell,
+    part: Cell | Transition,
     carrier: Carrier,
     marks: Marks,
-    xs: Array,
+    xs: Any,
 ) -> tuple[Any, Any, Any]:
-    plan = make_plan(plan, carrier.params, xs)
+    steps, *batch = axes_of(part.x_ndim if isinstance(part, Transition) else None, xs)
+    store = _default_store(part, carrier, jax.tree.map(lambda a: a[:1], xs))
+    plan = make_plan(plan, store, steps, math.prod(batch))
     steps = marks._replace(inside=None)
-    out, final = rule(cell, plan, *vary_alike(carrier, steps, xs))
-    out = inside_only(marks, out)
-    return (out[0], out, final) if plan.states else (out, None, final)
+    out, final = rule(part, plan, *vary_alike(carrier, steps, xs))
+    outputs, states = out
+    if isinstance(part, Transition) and marks.live is not marks.inside:
+        outputs = held_outputs(marks, outputs)
+    outputs, states = inside_only(marks, (outputs, states))
+    return states[0] if outputs is None else outputs, states, final
 
 
-def _run(cell, plan, carrier, marks, xs):
-    """hs, or every state, and the final one."""
-    states, final, _ = forward(cell, plan, carrier, marks, xs)
-    return states if plan.states else states[0], final
+def _default_store(part: Cell | Transition, carrier: Carrier, x: Any) -> Store:
+    """What costs least to leave for the backward pass."""
+    if isinstance(part, Cell):
+        width = carrier.params.w_x.shape[0] + carrier.params.w_s.shape[0]
+        return "activations" if width >= _WIDE else "states"
+    state, reads = (sum(a.size for a in jax.tree.leaves(t)) for t in (carrier.state, x))
+    return "borders" if state >= _LARGE * reads else "states"
+
+
+def _run(part, plan, carrier, marks, xs):
+    """Every output and every state, None for what is not asked for or in the other;
+    and the final state."""
+    states, outputs, final, _ = forward(part, plan, carrier, marks, xs)
+    return _asked(part, plan, states, outputs), final
+
+
+def _asked(part, plan, states, outputs):
+    if isinstance(part, Cell):  # its output is h, a part of its states
+        return (None, states) if plan.states else (states[0], None)
+    return outputs, states if plan.states else None
 
 
 _run_manual = jax.custom_vjp(_run, nondiff_argnums=(0, 1))
 
 
-def _forward(cell, plan, carrier, marks, xs):
-    states, final, left = forward(cell, plan, carrier, marks, xs)
+def _forward(part, plan, carrier, marks, xs):
+    states, outputs, final, left = forward(part, plan, carrier, marks, xs)
     carrier = carrier._replace(state=None)  # which is in what is left
-    return (states if plan.states else states[0], final), (carrier, marks, xs, left)
+    out = _asked(part, plan, states, outputs)
+    return (out, final), (carrier, marks, xs, left)
 
 
-def _backward(cell, plan, residuals, cotangents):
-    direct, final = cotangents
+def _backward(part, plan, residuals, cotangents):
+    (d_outputs, direct), final = cotangents
     carrier, marks, xs, left = residuals
-    if not plan.states:  # an error of the exposed h alone
-        direct = type(final)(direct, *[None] * (len(final) - 1))
-    d_carrier, d_xs = backward(cell, plan, carrier, marks, xs, left, direct, final)
+    if isinstance(part, Cell) and not plan.states:  # an error of the exposed h alone
+        direct = type(final)(d_outputs, *[None] * (len(final) - 1))
+        d_outputs = None
+    given = map(real_only, (direct, d_outputs, final))
+    d_carrier, d_xs = backward(part, plan, carrier, marks, xs, left, *given)
     return d_carrier, None, d_xs
 
 

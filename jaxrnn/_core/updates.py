@@ -10,8 +10,9 @@ import optax
 from jax import Array
 from jax.core import Tracer
 
-from jaxrnn._core.checks import as_array, as_numbers, describe
+from jaxrnn._core.checks import as_array, as_numbers
 from jaxrnn._core.numerics import sum_dtype
+from jaxrnn._core.trees import describe
 
 
 def check_optimizer(optimizer: Any) -> None:

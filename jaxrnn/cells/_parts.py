@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
-from jaxrnn._core.checks import check_positive
+from jaxrnn._core.checks import check_flag, check_positive
 from jaxrnn._core.sizes import batch_axes, check_key, float_dtype
 from jaxrnn.cell import Init, Params
 
@@ -30,12 +30,14 @@ def init_params(
     Shapes:  as in `Params`; biases are zeros, `b_s` only with `recurrent_bias`. W_s is
              [H, G·H] but with `recurrent_gates` in place of its G, and `state_size` in
              place of its first H, where they are given.
-    Raises:  ValueError if a size is not positive; TypeError if dtype is not floating.
+    Raises:  ValueError if a size is not positive; TypeError if dtype is not floating,
+             or bias not True or False.
     Source:  W_x: LeCun et al. (1998) "Efficient BackProp" §4.6, variance 1/D.
              W_s: Saxe et al. (2014), arXiv 1312.6120.
     """
     check_positive("input_size", input_size)
     check_positive("hidden_size", hidden_size)
+    check_flag("bias", bias)
     dtype = float_dtype(dtype)
     back = gates if recurrent_gates is None else recurrent_gates
     rows = hidden_size if state_size is None else state_size

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxrnn._core.by_value import by_value
-from jaxrnn._core.checks import check_cell
+from jaxrnn._core.checks import check_cell, check_number
 from jaxrnn.cell import Cell, Its
 
 
@@ -37,13 +37,13 @@ def clipped(cell: Cell[Its], threshold: float) -> Cell[Its]:
 
     Args:
         threshold: θ, the largest norm of a row's λ_t over all parts.
-    Raises:  TypeError for what is no cell; ValueError unless the threshold is positive.
+    Raises:  TypeError for what is no cell or no number; ValueError unless the threshold
+             is positive.
     Source:  clipping inside the recurrence, there by element: Graves (2013), arXiv
              1308.0850, §2.1; by norm: Pascanu et al. (2013), Algorithm 1.
     """
     check_cell(cell)
-    if isinstance(threshold, bool) or not threshold > 0:
-        raise ValueError(f"threshold: expected a positive number, got {threshold!r}")
+    check_number("threshold", threshold, low=0)
 
     @jax.custom_vjp
     def passed(state):

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxrnn._core.by_value import by_value
+from jaxrnn._core.checks import check_number
 from jaxrnn._core.numerics import spread
 from jaxrnn.cell import Cell, Params, State
 from jaxrnn.cells._parts import make_init, zero_state
@@ -78,10 +79,13 @@ def lru(
     Args:
         r_min, r_max: λ is drawn uniformly from the ring between them, with an angle
         max_phase: up to this, in radians. γ starts as sqrt(1 - |λ|²).
-    Raises:  ValueError unless 0 <= r_min < r_max <= 1 and 0 < max_phase <= 2π; from
-             init, for an odd hidden_size.
+    Raises:  TypeError for what is no number; ValueError unless 0 <= r_min < r_max <= 1
+             and 0 < max_phase <= 2π; from init, for an odd hidden_size.
     Source:  Orvieto et al. (2023), equations 4-7; the start: §3.2.2 and appendix A.
     """
+    sizes = {"r_min": r_min, "r_max": r_max, "max_phase": max_phase}
+    for name, size in sizes.items():
+        check_number(name, size)
     if not 0 <= r_min < r_max <= 1:
         raise ValueError(
             f"r_min and r_max: expected 0 <= r_min < r_max <= 1, got {r_min}, {r_max}"

@@ -13,14 +13,14 @@ gate: Gers, Schmidhuber & Cummins (2000), Neural Computation 12, equations 2-6.
 """
 
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
 from jaxrnn._core.by_value import by_value
-from jaxrnn._core.checks import check_flag, check_positive
+from jaxrnn._core.checks import check_flag, check_number, check_positive
 from jaxrnn.cell import Cell, LSTMState, Params
 from jaxrnn.cells._lstm_parts import make_cell
 from jaxrnn.cells._parts import make_init, zero_state
@@ -82,14 +82,6 @@ def _forget_bias(value: float, params: Params) -> Params:
     return params._replace(b=_wide([0.0, value, 0.0, 0.0], params.b))
 
 
-def _check_clip(value: Any) -> None:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if value is not None and not (number and value > 0):
-        raise ValueError(
-            f"memory_clip: expected a positive number or None, got {value!r}"
-        )
-
-
 @by_value
 def lstm(
     *,
@@ -120,8 +112,8 @@ def lstm(
         memory_norm: the memory is layer-normalised on its way to h; `own.gain` and
             `own.shift` [H]. Of both maps as well: `layer_norm` of this cell.
     Raises:  ValueError or TypeError for a projection that is no positive integer, a
-             bias without one, a clip that is no positive number, or an option that is
-             not True or False.
+             bias without one, a forget_bias that is no number, a clip that is no
+             positive one, or an option that is not True or False.
     Source:  Gers et al. (2000), equations 2-6; the bias of 1: Jozefowicz, Zaremba &
              Sutskever (2015), ICML, §3.2; the parts: `jaxrnn.cells._lstm_parts`.
     """
@@ -135,7 +127,9 @@ def lstm(
             "projection_bias: expected a projection with it, such as projection=8, "
             "got projection=None"
         )
-    _check_clip(memory_clip)
+    check_number("forget_bias", forget_bias)
+    if memory_clip is not None:
+        check_number("memory_clip", memory_clip, low=0)
     sizes = {"projection": projection, "memory_clip": memory_clip}
     if any(flags.values()) or any(size is not None for size in sizes.values()):
         return make_cell(forget_bias, **flags, **sizes)

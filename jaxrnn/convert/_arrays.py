@@ -7,6 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxrnn._core.checks import as_array
+
+_MOST = 2**40  # numbers; a broadcast view may claim more
+
 
 def labelled(trees: Mapping[str, Any]) -> dict[str, Any]:
     """The leaves of the trees by name, such as params['hi']['kernel']; None is one."""
@@ -27,11 +31,12 @@ def read(trees: Mapping[str, Any], *, optional: bool = False) -> dict[str, Any]:
     first. JAX's stay as they are: a conversion can be traced and differentiated.
 
     Args:
-        optional: whether a leaf may be None, which is then left out.
+        optional: whether each tree is one array or None, which is then left out.
     """
-    leaves = labelled(trees)
     if optional:
-        leaves = {name: leaf for name, leaf in leaves.items() if leaf is not None}
+        leaves = {name: leaf for name, leaf in trees.items() if leaf is not None}
+    else:
+        leaves = labelled(trees)
     arrays = {name: _array(name, leaf) for name, leaf in leaves.items()}
     for name, array in arrays.items():
         first = next(iter(arrays))
@@ -51,16 +56,18 @@ def _array(name: str, value: Any) -> Any:
                 "convert it first by .float()"
             )
         value = value.numpy()
-    if isinstance(value, np.ma.MaskedArray):
-        raise TypeError(
-            f"{name}: expected a NumPy or JAX array, got a masked array, whose mask "
-            "would be lost; fill it first by .filled(0)"
-        )
+    if isinstance(value, jax.Array | np.ma.MaskedArray):
+        as_array(name, value)  # is it deleted, or masked?
     check_type(name, value, np.ndarray | jax.Array, "a NumPy or JAX array")
     if not jnp.issubdtype(value.dtype, jnp.floating):
         raise TypeError(f"{name}: expected a floating dtype, got {value.dtype}")
     if isinstance(value, jax.Array):
         return value
+    if value.size > _MOST:
+        raise ValueError(
+            f"{name}: expected shape of at most {_MOST} numbers, as memory can hold, "
+            f"got {list(value.shape)}"
+        )
     return np.asarray(value, value.dtype.newbyteorder("="))
 
 

@@ -17,6 +17,7 @@ from jaxrnn.convert._arrays import check_keys, check_shape, check_type, labelled
 from jaxrnn.layers import Directions
 
 GATES = {"elman": "h", "lstm": "ifgo", "gru": "rzn"}  # the library's own order
+_OWN = ("w_n", "w_p")  # a gate map's own parameters that another library has
 
 
 def concatenate(parts: Sequence[Any], axis: int = -1) -> Any:
@@ -165,8 +166,10 @@ def read_params(
     """
     check_type(name, params, Params, "jaxrnn.Params")
     _check_own(name, params.own, kind, reset_after, projection)
-    arrays = read({name: params}, optional=True)
-    w_n, w_p = (arrays.get(f"{name}.own.{part}") for part in ("w_n", "w_p"))
+    fields = {part: getattr(params, part) for part in ("w_x", "w_s", "b", "b_s")}
+    fields |= {f"own.{part}": getattr(params.own, part, None) for part in _OWN}
+    arrays = read({f"{name}.{part}": a for part, a in fields.items()}, optional=True)
+    w_n, w_p = (arrays.get(f"{name}.own.{part}") for part in _OWN)
     gates = GATES[kind]
     recurrent = gates if w_n is None else "rz"
     blocks = {"w_s": Block("w_s", recurrent), "own.w_n": Block("w_s", "n")}

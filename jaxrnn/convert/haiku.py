@@ -71,8 +71,8 @@ def _module_names(params: Any, kind: str) -> list[str]:
     core, ends = _CORES[kind]
     usual = [core + end for end in ends]
     check_type("params", params, Mapping, f"a dict of modules such as {usual}")
-    names = sorted(params)  # "…/linear" is before "…/linear_1"
-    lasts = ["/" + name.rsplit("/", 1)[-1] for name in names]
+    names = sorted(params, key=str)  # "…/linear" is before "…/linear_1"
+    lasts = ["/" + str(name).rsplit("/", 1)[-1] for name in names]
     if len(names) != len(ends) or (kind != "gru" and lasts != list(ends)):
         raise ValueError(
             f"params: expected the modules {usual}, whatever is before the last '/', "

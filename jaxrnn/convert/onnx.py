@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxrnn._core.checks import check_number, check_positive
 from jaxrnn.cell import Cell, Params
 from jaxrnn.convert._arrays import check_choice, check_shape, copied, read
 from jaxrnn.convert._blocks import (
@@ -32,7 +33,7 @@ from jaxrnn.convert._blocks import (
     sides,
     split,
 )
-from jaxrnn.convert.onnx_gates import is_number, onnx_cell, read_activations
+from jaxrnn.convert.onnx_gates import onnx_cell, read_activations
 from jaxrnn.layer import Layer
 from jaxrnn.layers import Directions, backward_only, bidirectional
 
@@ -78,12 +79,9 @@ def from_onnx(
     """
     check_choice("kind", kind, list(GATES))
     check_choice("direction", direction, list(_DIRECTIONS))
-    if type(hidden_size) is not int or hidden_size < 1:
-        raise ValueError(
-            f"hidden_size: expected a positive integer, got {hidden_size!r}"
-        )
-    if clip is not None and (not is_number(clip) or not clip > 0):
-        raise ValueError(f"clip: expected a positive number or None, got {clip!r}")
+    check_positive("hidden_size", hidden_size)
+    if clip is not None:
+        check_number("clip", clip, low=0)
     for name, value, its in (
         ("linear_before_reset", linear_before_reset, "gru"),
         ("input_forget", input_forget, "lstm"),

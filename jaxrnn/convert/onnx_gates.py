@@ -18,7 +18,6 @@ Source: ONNX operators RNN, LSTM and GRU, version 22.
 
 from collections.abc import Callable, Sequence
 from functools import cache
-from math import isfinite
 from typing import Any, NamedTuple
 
 import jax
@@ -26,15 +25,17 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from jaxrnn._core.checks import check_number
 from jaxrnn.cell import Cell, LSTMState
 from jaxrnn.cells import custom_cell, elman, gru, lstm
-from jaxrnn.convert._arrays import check_choice
+from jaxrnn.convert._arrays import check_choice, check_type
 
 USUAL = {
     "elman": ("Tanh",),
     "lstm": ("Sigmoid", "Tanh", "Tanh"),
     "gru": ("Sigmoid", "Tanh"),
 }
+_LISTS = Sequence | np.ndarray  # what an operator's attributes may come in
 
 
 # By name: a function of (a, alpha, beta), as far as it takes them, and their defaults;
@@ -69,10 +70,6 @@ KNOWN: dict[str, tuple[Callable[..., Array], dict[str, float | None]]] = {
 }
 
 
-def is_number(value: Any) -> bool:
-    return isinstance(value, int | float | np.number) and not isinstance(value, bool)
-
-
 def read_activations(
     kind: str,
     count: int,
@@ -89,21 +86,19 @@ def read_activations(
     """
     usual = USUAL[kind] * count
     names = usual if names is None else names
-    if isinstance(names, str) or len(names) != len(usual):
+    listed = isinstance(names, _LISTS) and not isinstance(names, str)
+    if not listed or len(names) != len(usual):
         raise ValueError(
             f"activations: expected a list of {len(usual)}, one in place of each of "
             f"{list(usual)}, got {names!r}"
         )
     rest = {}
     for which, values in (("alpha", alphas), ("beta", betas)):
-        rest[which] = [] if values is None else list(values)
-        for value in rest[which]:
-            if not is_number(value):
-                raise TypeError(f"activation_{which}: expected numbers, got {value!r}")
-            if not isfinite(value):
-                raise ValueError(
-                    f"activation_{which}: expected finite numbers, got {value!r}"
-                )
+        values = () if values is None else values
+        check_type(f"activation_{which}", values, _LISTS, "a list of numbers")
+        for value in values:
+            check_number(f"activation_{which}", value)
+        rest[which] = list(values)
     found, any_case = [], {name.lower(): name for name in KNOWN}
     for given in names:
         name = any_case.get(str(given).lower(), "")

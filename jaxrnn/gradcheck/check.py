@@ -21,8 +21,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxrnn._core.checks import check_rank, describe
+from jaxrnn._core.door import as_layer
+from jaxrnn._core.inputs import read_inputs
 from jaxrnn._core.marks import make_marks
+from jaxrnn._core.trees import describe
 from jaxrnn._core.updates import read_leaves
 from jaxrnn.gradcheck.derivations import DERIVATIONS, derivations
 from jaxrnn.gradcheck.programs import Given, Programs, check_programs, programs
@@ -94,8 +96,8 @@ def check_gradients(
     if isinstance(f, Network):  # while they are known
         if len(batch) < 2:
             raise TypeError(f"batch: expected xs and targets, got {len(batch)} of them")
-        xs = check_rank("xs", batch[0], "[T, ..., D]", 2)
-        make_marks(xs, options.get("lengths"), options.get("resets"))
+        xs, _ = read_inputs(as_layer(f.cell).x_ndim, batch[0])
+        make_marks(xs.shape[:-1], options.get("lengths"), options.get("resets"))
     else:
         _check_call(f, params, batch, options)
     with jax.enable_x64(True):

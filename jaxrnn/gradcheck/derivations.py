@@ -104,7 +104,7 @@ def _run(cell: Any, reverse: bool, name: str, steps: int) -> Any:
 
     def forward(method, params, xs, state, d_hs, edges):
         # Past a row's length there is no error, and nothing goes back from there.
-        marks = make_marks(xs, edges.get("lengths"), None)
+        marks = make_marks(xs.shape[:-1], edges.get("lengths"))
         xs, d_hs = live_only(marks, xs), live_only(marks, d_hs)
         return online.gradient(method, params, xs, state, d_hs)
 

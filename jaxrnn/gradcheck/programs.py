@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxrnn._core.checks import describe
+from jaxrnn._core.trees import describe
 from jaxrnn.networks import Network
 
 _QUICK = {

@@ -6,7 +6,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jaxrnn._core.checks import as_arrays, check_shape
 from jaxrnn._core.numerics import global_norm, widen
+from jaxrnn._core.trees import check_structure
 
 
 class Alignment(NamedTuple):
@@ -25,25 +27,15 @@ def alignment(gradient: Any, reference: Any) -> Alignment:
 
     Shapes:  two pytrees of one structure and of the same shapes -> scalars, in float32
              or better. NaN where a norm that divides is zero.
-    Raises:  ValueError, at trace time, for other structures or shapes; TypeError for
-             leaves that are not floating.
+    Raises:  TypeError, at trace time, for other structures, or leaves that are no
+             floating arrays; ValueError for other shapes.
     """
-    structures = jax.tree.structure(gradient), jax.tree.structure(reference)
-    if structures[0] != structures[1]:
-        raise ValueError(
-            f"gradient: expected the structure of reference, {structures[1]}, got "
-            f"{structures[0]}"
-        )
-    shapes = (jax.tree.map(jnp.shape, tree) for tree in (gradient, reference))
-    mine, theirs = (jax.tree.leaves(tree) for tree in shapes)
-    if mine != theirs:
-        raise ValueError(f"gradient: expected shapes {theirs}, got {mine}")
-    for name, tree in (("gradient", gradient), ("reference", reference)):
-        for leaf in jax.tree.leaves(tree):
-            if not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
-                raise TypeError(
-                    f"{name}: expected floating leaves, got {jnp.result_type(leaf)}"
-                )
+    check_structure("gradient", gradient, reference)
+    gradient = as_arrays("gradient", gradient, floats=True)
+    reference = as_arrays("reference", reference, floats=True)
+    leaves = jax.tree_util.tree_leaves_with_path(gradient)
+    for (path, g), r in zip(leaves, jax.tree.leaves(reference), strict=True):
+        check_shape("gradient" + jax.tree_util.keystr(path), g, r.shape)
     gradient, reference = jax.tree.map(widen, (gradient, reference))
     size, wanted = global_norm(gradient), global_norm(reference)
 

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxrnn._core.checks import check_number
+from jaxrnn._core.checks import as_floats, check_number, check_within
 
 
 class Decay(NamedTuple):
@@ -30,21 +30,18 @@ def decay_rate(norms: Array, *, skip: int = 0) -> Decay:
         norms: by lag, as from `lag_norms`. Zeros and non-finite ones are left out.
         skip: how many of the first lags to leave out.
     Returns: NaN where fewer than three norms are left.
-    Raises:  ValueError if norms is no array [..., L] of a floating dtype, or for a skip
-             that leaves fewer than three lags.
+    Raises:  TypeError if norms is no array of a floating dtype; ValueError unless it is
+             [..., L], L of 3 or more, or for a skip that leaves fewer.
     Source:  the geometric rate: Pascanu et al. (2013), §2.1; the standard error: Newey
              & West (1987), Econometrica 55, 703-708, equation 5, with ⌊4 (L/100)^(2/9)⌋
              correlated lags.
     """
     norms = _checked(norms)
-    whole = isinstance(skip, int) and not isinstance(skip, bool)
-    length = norms.shape[-1] - skip if whole else 0
-    if length < 3 or skip < 0:
-        raise ValueError(
-            "skip: expected an integer that leaves three lags or more, got "
-            f"{skip!r} of {norms.shape[-1]} lags"
-        )
+    if norms.shape[-1] < 3:
+        raise ValueError(f"norms: expected three lags or more, got {list(norms.shape)}")
+    check_within("skip", skip, 0, norms.shape[-1] - 3)
     norms = norms[..., skip:]
+    length = norms.shape[-1]
     used = (norms > 0) & jnp.isfinite(norms)
     logs = jnp.log(jnp.where(used, norms, 1))
     weight = used.astype(norms.dtype)
@@ -75,8 +72,8 @@ def effective_horizon(norms: Array, share: float = 0.01) -> Array:
     Shapes:  norms [..., L], as from `lag_norms` -> int32 [...].
     Returns: 0..L; L says that the last lag still contributes, so that it is a lower
              bound. A non-finite norm contributes.
-    Raises:  ValueError if norms is no array [..., L] of a floating dtype, or unless
-             0 < share < 1.
+    Raises:  TypeError if norms is no array of a floating dtype; ValueError unless it is
+             [..., L], or unless 0 < share < 1.
     Source:  what it measures: the seed's "more than about 10 time steps"; Bengio,
              Simard & Frasconi (1994), IEEE Trans. Neural Networks 5, 157-166.
     """
@@ -89,9 +86,9 @@ def effective_horizon(norms: Array, share: float = 0.01) -> Array:
 
 
 def _checked(norms: Array) -> Array:
-    if not hasattr(norms, "shape") or not norms.shape or norms.shape[-1] == 0:
-        raise ValueError(f"norms: expected an array [..., L], got {norms!r:.60}")
-    norms = jnp.asarray(norms)
-    if not jnp.issubdtype(norms.dtype, jnp.floating):
-        raise ValueError(f"norms: expected a floating dtype, got {norms.dtype}")
+    norms = as_floats("norms", norms)
+    if not norms.ndim or norms.shape[-1] == 0:
+        raise ValueError(
+            f"norms: expected an array [..., L], got shape {list(norms.shape)}"
+        )
     return jax.lax.stop_gradient(norms)

@@ -9,12 +9,15 @@ import numpy as np
 from jax import Array, lax
 
 from jaxrnn._core.checks import (
-    check_alike,
+    as_arrays,
     check_array,
+    check_number,
     check_positive,
+    check_rank,
 )
-from jaxrnn._core.door import as_layer, check_forward
+from jaxrnn._core.door import as_layer, check_forward, read_state
 from jaxrnn._core.folded import one_step, pack, pull, unpack
+from jaxrnn._core.trees import describe
 from jaxrnn.cell import Cell
 from jaxrnn.layer import Layer
 
@@ -55,11 +58,15 @@ def fixed_points(
     check_positive("steps", steps)
     layer = as_layer(cell)
     check_forward(layer)
-    leaves = jax.tree.leaves(states)
-    if not leaves or jnp.ndim(leaves[0]) != 2:
-        raise ValueError("states: expected parts [R, H], one row for each start")
-    check_alike("states", states, layer.initial_state(params, (len(leaves[0]),)))
-    check_array("x", x, jnp.shape(x)[-1:], leaves[0].dtype)
+    states = read_state("states", layer, params, states)
+    first = jax.tree.leaves(states)[0]
+    if first.ndim != 2:
+        raise ValueError(
+            "states: expected parts [R, H], one row for each start, got "
+            f"{list(first.shape)}"
+        )
+    x = check_rank("x", x, "[D]", 1)
+    check_array("x", x, x.shape[-1:], first.dtype)
     return _fixed_points(cell, steps, params, x, states)
 
 
@@ -112,7 +119,17 @@ def distinct(
     Args:
         speed: the largest q that counts.
         apart: the distance ‖s - s'‖ from which on two points are two.
+    Raises:  TypeError for other points; ValueError or TypeError unless speed and apart
+             are positive numbers.
     """
+    if not isinstance(points, FixedPoints):
+        raise TypeError(
+            "points: expected FixedPoints, as fixed_points gives, got "
+            f"{describe(points)}"
+        )
+    points = as_arrays("points", points)
+    check_number("speed", speed, low=0)
+    check_number("apart", apart, low=0)
     states = np.asarray(pack(points.states))
     kept: list[int] = []
     for i, (s, q) in enumerate(zip(states, np.asarray(points.speeds), strict=True)):

@@ -12,9 +12,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from jaxrnn._core.checks import check_number, check_positive
-from jaxrnn._core.folded import over_batch, pull, size_of
-from jaxrnn._core.numerics import global_norm
+from jaxrnn._core.checks import as_array, as_floats, check_number, check_positive
+from jaxrnn._core.folded import pull, size_of
+from jaxrnn._core.numerics import global_norm, over_batch
 from jaxrnn.cell import Cell
 from jaxrnn.layer import Layer
 from jaxrnn.model import trajectory
@@ -114,13 +114,9 @@ def jacobian_singular_values(jacobians: Array, *, window: int = 1) -> Array:
              Anal. Appl. 22, 1-19; repeated QR: Stewart (1999), SIAM J. Sci. Comput.
              20, 1336-1348.
     """
-    shape = jnp.shape(jacobians)
-    if len(shape) < 3 or shape[-1] != shape[-2]:
-        raise ValueError(f"jacobians: expected shape [T, ..., N, N], got {shape}")
-    dtype = jnp.result_type(jacobians)
-    if not jnp.issubdtype(dtype, jnp.floating):
-        raise TypeError(f"jacobians: expected a floating dtype, got {dtype}")
-    steps = shape[0]
+    jacobians = as_floats("jacobians", jacobians)
+    _check_square("jacobians", jacobians, "[T, ..., N, N]", 3)
+    steps = len(jacobians)
     check_positive("window", window)
     if window > steps:
         raise ValueError(f"window: expected at most the {steps} steps, got {window}")
@@ -173,11 +169,10 @@ def spectral_radius(matrices: Array) -> Array:
 
     Shapes:  [..., N, N] -> [...], such as an Elman network's W_s, one gate's part of
              W_s, or `step_jacobians`.
-    Raises:  ValueError if the last two axes are not square.
+    Raises:  TypeError for no array; ValueError if the last two axes are not square.
     """
-    shape = jnp.shape(matrices)
-    if len(shape) < 2 or shape[-1] != shape[-2]:
-        raise ValueError(f"matrices: expected shape [..., N, N], got {shape}")
+    matrices = as_array("matrices", matrices)
+    _check_square("matrices", matrices, "[..., N, N]", 2)
     return jnp.abs(jnp.linalg.eigvals(matrices)).max(-1)
 
 
@@ -188,11 +183,18 @@ def vanishing_conditions(w_s: Array, slope: float = 1.0) -> Conditions:
     Args:
         w_s: [H, H].
         slope: sup|Φ'|: 1 for tanh, relu and identity, 1/4 for sigmoid.
-    Raises:  ValueError if w_s is not square or slope not positive.
+    Raises:  TypeError if w_s is no array; ValueError if it is not square or slope not
+             positive.
     Source:  Pascanu et al. (2013), arXiv 1211.5063, §2.1: with γ = sup|Φ'|, σ_max < 1/γ
              is sufficient for vanishing; σ_max > 1/γ is necessary for exploding.
     """
-    radius = spectral_radius(w_s)
+    w_s = as_array("w_s", w_s)
+    _check_square("w_s", w_s, "[H, H], a gate's own part of it,", 2)
     check_number("slope", slope, low=0)
     bound = slope * jnp.linalg.norm(w_s, 2, axis=(-2, -1))
-    return Conditions(bound, bound < 1, radius)
+    return Conditions(bound, bound < 1, spectral_radius(w_s))
+
+
+def _check_square(name: str, value: Array, shape: str, rank: int) -> None:
+    if value.ndim < rank or value.shape[-1] != value.shape[-2]:
+        raise ValueError(f"{name}: expected shape {shape}, got {list(value.shape)}")

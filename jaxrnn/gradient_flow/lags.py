@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from jaxrnn._core.checks import check_alike, check_array
+from jaxrnn._core.checks import as_array, check_array, check_within, read_alike
 from jaxrnn._core.door import as_layer, enter
 from jaxrnn._core.folded import one_step
 from jaxrnn._core.marks import (
@@ -125,9 +125,8 @@ def truncation_bias(
 def _count(lags: int | None, xs: Array) -> int:
     if lags is None:
         return len(xs)
-    if isinstance(lags, bool) or not isinstance(lags, int) or not 0 < lags <= len(xs):
-        raise ValueError(f"lags: expected an integer in 1..{len(xs)}, got {lags!r}")
-    return lags
+    check_within("lags", lags, 1, len(xs))
+    return int(lags)
 
 
 def _checked(cell, params, xs, state, cotangents, final, lengths, resets) -> _Sweep:
@@ -140,13 +139,17 @@ def _checked(cell, params, xs, state, cotangents, final, lengths, resets) -> _Sw
     if cotangents is None and final is None:
         raise ValueError("cotangents and final: expected one of them, got neither")
     if cotangents is not None:
+        cotangents = as_array("cotangents", cotangents)
         shape = (*xs.shape[:-1], layer.output_size(params))
-        check_array("cotangents", cotangents, shape, xs.dtype)
+        check_array("cotangents", cotangents, shape, jax.tree.leaves(state)[0].dtype)
     if final is None:
         final = jax.tree.map(jnp.zeros_like, state)
-    check_alike("final", final, state)
-    lengths, resets = (None if e is None else jnp.asarray(e) for e in (lengths, resets))
-    given = lengths, resets, cotangents, final
+    final = read_alike("final", final, state)
+    read = (
+        None if value is None else as_array(name, value, allow_lists=True)
+        for name, value in edges.items()
+    )
+    given = *read, cotangents, final
     return _Sweep(params, xs, state, carrier.restart, *given)
 
 
@@ -182,7 +185,7 @@ def _by_lag(
 ) -> tuple[Any, Array]:
     """Scan `fold(carry, C_ℓ) -> (carry, out)` over the lags; outs, adjoint norms."""
     params, xs, state, restart, lengths, resets, cotangents, final = inputs
-    marks = make_marks(xs, lengths, resets)
+    marks = make_marks(xs.shape[:-1], lengths, resets)
     edges = {"lengths": lengths, "resets": resets, "noise": None}
     states, _ = unroll(cell, params, xs, state, return_states=True, **edges)
     before = states_before(state, states)

@@ -7,8 +7,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from jaxrnn._core.checks import check_choice
-from jaxrnn._core.folded import over_batch, pull, push, size_of
+from jaxrnn._core.checks import check_choice, check_within
+from jaxrnn._core.folded import pull, push, size_of
+from jaxrnn._core.numerics import over_batch
 from jaxrnn.cell import Cell
 from jaxrnn.layer import Layer
 from jaxrnn.model import trajectory
@@ -37,23 +38,19 @@ def lyapunov_spectrum(
             same exponents as T grows.
     Returns: exp(χ_1) is the mean factor by which gradients grow a step; χ_1 below 0
              they vanish, above they explode. -inf for a direction that is lost.
-    Raises:  ValueError for a count outside 1..N, a warmup outside 0..T-1 or another
-             order; as `unroll` does; for a layer with a backward direction.
+    Raises:  ValueError for no step, a count outside 1..N, a warmup outside 0..T-1 or
+             another order; as `unroll` does; for a layer with a backward direction.
     Source:  Benettin et al. (1980), Meccanica 15, 9-20; for recurrent networks: Vogt et
              al. (2022), Front. Appl. Math. Stat. 8, 818799; Engelken, Wolf & Abbott
              (2023), Phys. Rev. Research 5, 043044.
     """
     xs, before = trajectory(cell, params, xs, state)
+    if len(xs) == 0:
+        raise ValueError("xs: expected at least one step, got none")
     size = size_of(before)
     count = size if count is None else count
-    if isinstance(count, bool) or not isinstance(count, int) or not 0 < count <= size:
-        raise ValueError(f"count: expected an integer in 1..{size}, got {count!r}")
-    if isinstance(warmup, bool) or not isinstance(warmup, int) or warmup < 0:
-        raise ValueError(f"warmup: expected an integer of 0 or more, got {warmup!r}")
-    if warmup >= len(xs):
-        raise ValueError(
-            f"warmup: expected fewer than the {len(xs)} steps of xs, got {warmup}"
-        )
+    check_within("count", count, 1, size)
+    check_within("warmup", warmup, 0, len(xs) - 1)
     check_choice("order", order, ("tangent", "adjoint"))
     return _spectrum(cell, count, warmup, order, params, xs, before)
 

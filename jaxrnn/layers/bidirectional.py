@@ -104,7 +104,8 @@ def bidirectional(
             )
         return widths.forward
 
-    return Layer(init, initial_state, output_size, noise, run, runs_backward=True)
+    x_ndim = parts.forward.x_ndim
+    return Layer(init, initial_state, output_size, noise, run, True, x_ndim)
 
 
 @by_value

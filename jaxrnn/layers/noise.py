@@ -6,6 +6,7 @@ from typing import Any
 import jax
 from jax import Array
 
+from jaxrnn._core.checks import as_array
 from jaxrnn._core.door import as_layer
 from jaxrnn._core.sizes import check_key
 from jaxrnn.cell import Cell
@@ -19,9 +20,19 @@ def draw_noise(
 
     Shapes:  xs [T, ..., D], of which the shape and dtype are read.
     Returns: a pytree of masks; None for a layer without noise, such as a cell.
+    Raises:  ValueError or TypeError for what is no key, or for parameters or a shape or
+             dtype of xs that are not this layer's.
     """
     check_key(key)
-    return as_layer(layer, "layer").noise(key, params, xs)
+    layer = as_layer(layer, "layer")
+    if not isinstance(xs, jax.ShapeDtypeStruct):
+        xs = as_array("xs", xs)
+    if len(xs.shape) < 2:
+        raise ValueError(
+            f"xs: expected an array [T, ..., D], got shape {list(xs.shape)}"
+        )
+    jax.eval_shape(lambda: layer.initial_state(params, xs.shape[1:-1]))
+    return layer.noise(key, params, xs)
 
 
 def draw_mask(key: Array, rate: float, shape: Sequence[int], like: Array) -> Any:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxrnn._core.by_value import by_value
-from jaxrnn._core.checks import check_cell
+from jaxrnn._core.checks import check_cell, check_features
 from jaxrnn._core.door import as_layer
 from jaxrnn.cell import Cell
 from jaxrnn.layer import CellNoise, Layer
@@ -49,6 +49,8 @@ def noisy(
     check_cell(cell)
     for name, rate in (("inputs", inputs), ("state", state), ("weights", weights)):
         check_rate(name, rate)
+    if isinstance(zoneout, tuple) and not zoneout:
+        raise ValueError("zoneout: expected one rate or one for each part, got ()")
     for rate in zoneout if isinstance(zoneout, tuple) else (zoneout,):
         check_rate("zoneout", rate)
 
@@ -63,6 +65,7 @@ def noisy(
         return type(parts)(*map(draw, rates, parts)) if any(rates) else None
 
     def noise(key, params, xs):
+        check_features("xs", params, xs)
         k_x, k_h, k_w, k_z = jax.random.split(key, 4)
         start = cell.initial_state(params, xs.shape[1:-1])
 

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxrnn._core.by_value import by_value
 from jaxrnn._core.checks import check_choice, check_positive
 from jaxrnn._core.door import as_layer, check_parts
+from jaxrnn._core.inputs import axes_of
 from jaxrnn._core.sizes import check_key
 from jaxrnn.cell import Cell
 from jaxrnn.layer import Layer
@@ -40,8 +41,8 @@ def _sizes(hidden_size: Any, count: int) -> Sequence[Any]:
 def _check_residual(i: int, below: int, width: int) -> None:
     if below != width:
         raise ValueError(
-            'skip: "residual" adds the inputs of each layer to its outputs, which must '
-            f"have as many features: layers[{i}] reads {below} and gives {width}"
+            'skip: "residual" adds the inputs of each layer to its outputs: expected '
+            f"as many features, got layers[{i}] that reads {below} and gives {width}"
         )
 
 
@@ -94,15 +95,16 @@ def stack(
 
     def noise(key, params, xs):
         inside, between, below = [], [], xs
+        axes, like = axes_of(parts[0].x_ndim, xs), jax.tree.leaves(xs)[0]
         for i, part in enumerate(parts):
             k_inside, k_between = jax.random.split(jax.random.fold_in(key, i))
             inside.append(part.noise(k_inside, params[i], below))
             width = part.output_size(params[i])
-            shape = (*xs.shape[:-1], width)
+            shape = (*axes, width)
             if i + 1 < count:
-                between.append(draw_mask(k_between, dropout, shape, xs))
-                reads = width + xs.shape[-1] * (skip == "input")
-                below = jax.ShapeDtypeStruct((*xs.shape[:-1], reads), xs.dtype)
+                between.append(draw_mask(k_between, dropout, shape, like))
+                reads = width + like.shape[-1] * (skip == "input")
+                below = jax.ShapeDtypeStruct((*axes, reads), like.dtype)
         return StackNoise(tuple(inside), tuple(between))
 
     def run(apply, carrier, xs):
@@ -111,7 +113,7 @@ def stack(
         hs, states, finals = xs, [], []
         for i, part in enumerate(parts):
             below = hs
-            if i > 0 and not hasattr(hs, "shape"):
+            if i > 0 and part.x_ndim is None and not hasattr(hs, "shape"):
                 raise TypeError(
                     f"layers[{i - 1}]: expected outputs that the next layer can read, "
                     f"got {type(hs).__name__}; merge its two directions"
@@ -133,4 +135,5 @@ def stack(
         return parts[-1].output_size(params[-1])
 
     runs_backward = any(part.runs_backward for part in parts)
-    return Layer(init, initial_state, output_size, noise, run, runs_backward)
+    x_ndim = parts[0].x_ndim if skip is None else None
+    return Layer(init, initial_state, output_size, noise, run, runs_backward, x_ndim)

@@ -52,4 +52,10 @@ def learned_start(layer: Cell | Layer) -> Layer:
     def output_size(params):
         return inner.output_size(params.layer)
 
-    return Layer(init, initial_state, output_size, noise, run, inner.runs_backward)
+    return inner._replace(
+        init=init,
+        initial_state=initial_state,
+        output_size=output_size,
+        noise=noise,
+        run=run,
+    )

@@ -16,15 +16,14 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxrnn._core.checks import check_number, check_side_by_side
+from jaxrnn._core.checks import check_cell, check_number, check_side_by_side
 from jaxrnn._core.folded import one_step
 from jaxrnn._core.maps import input_map, recurrent_map
 from jaxrnn.cell import Cell, Params
 from jaxrnn.online.record import (
     Online,
     by_row,
-    check_runnable,
-    read_cotangent,
+    learner,
     sum_rows,
     zeros_by_row,
 )
@@ -92,7 +91,7 @@ class _Part(NamedTuple):
 
 
 def _local(name: str, cell: Cell, blocks: Callable[..., Any]) -> Online:
-    check_runnable(cell, layers=False)
+    check_cell(cell)
     if not cell.independent:
         raise ValueError(
             f"cell: {name} expected a gate map in which each unit reads its own "
@@ -100,12 +99,12 @@ def _local(name: str, cell: Cell, blocks: Callable[..., Any]) -> Online:
             "that it does not (independent=True): see rtrl or uoro"
         )
 
-    def init(params, state):
+    def start(params, state):
         check_side_by_side(state)
         zeros = zeros_by_row(params, state)
         return Traces(state, tuple(zeros for _ in state))
 
-    def update(params, memory, x, cotangent):
+    def advance(params, memory, x, cotangent):
         after, _ = one_step(cell, params, memory.state, x)
 
         def of_row(state, traces, x, d_h):
@@ -120,11 +119,11 @@ def _local(name: str, cell: Cell, blocks: Callable[..., Any]) -> Online:
             )
             return new, _scale(d_h, new[0])  # ∂E_t/∂h_t[j] e_t
 
-        inputs = memory.state, memory.of_params, x, read_cotangent(cotangent, after[0])
+        inputs = memory.state, memory.of_params, x, cotangent(after[0])
         traces, grads = by_row(of_row, x)(*inputs)
         return Traces(after, traces), sum_rows(grads, params)
 
-    return Online(init, update)
+    return learner(cell, start, advance)
 
 
 def _derivatives(cell, params, state, x) -> list[_Part]:

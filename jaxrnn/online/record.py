@@ -7,10 +7,18 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from jaxrnn._core.checks import check_array, check_cell
-from jaxrnn._core.door import as_layer
-from jaxrnn._core.folded import over_batch
-from jaxrnn.networks import Network
+from jaxrnn._core.checks import (
+    as_array,
+    check_array,
+    check_features,
+    check_rank,
+    check_shape,
+)
+from jaxrnn._core.door import as_layer, check_forward, read_state
+from jaxrnn._core.numerics import over_batch
+from jaxrnn._core.trees import describe
+from jaxrnn.cell import Cell, Params
+from jaxrnn.layer import Layer
 
 
 class Online(NamedTuple):
@@ -21,30 +29,90 @@ class Online(NamedTuple):
     update(params, memory, x, cotangent) -> (memory, grads), one step with x [..., D];
         `cotangent(h)` gives ∂E_t/∂h_t [..., H] from the new output, and grads is the
         step's share of ∂E/∂params, summed over the batch
+
+    Both raise a ValueError or TypeError, at trace time, for arguments of another kind,
+    shape or dtype than the cell's.
     """
 
     init: Callable[[Any, Any], Any]
     update: Callable[[Any, Any, Array, Callable[[Array], Array]], tuple[Any, Any]]
 
 
-def check_runnable(cell: Any, *, layers: bool = True) -> None:
-    """Raise unless it is a cell, or a layer where one will do."""
-    if isinstance(cell, Network):
+def learner(
+    cell: Cell | Layer, start: Callable[..., Any], advance: Callable[..., Any]
+) -> Online:
+    """A method for a cell or a layer, whose arguments are read here, at its door.
+
+    start(params, state) and advance(params, memory, x, cotangent) are `init` and
+    `update`, their arguments taken as right; the memory has the state as its `state`.
+    """
+    layer = as_layer(cell)
+    check_forward(layer)
+
+    def init(params, state):
+        return start(params, read_state("state", layer, params, state))
+
+    def update(params, memory, x, cotangent):
+        state = read_state("memory.state", layer, params, _state_of(memory))
+        wanted = jax.eval_shape(start, params, state)
+        if _kinds(memory) != _kinds(wanted):
+            raise TypeError(
+                "memory: expected what this method's init gives for such params and "
+                f"states, got {describe(memory)} of other parts, shapes or dtypes"
+            )
+        memory = memory._replace(state=state)
+        x = check_rank("x", x, "[..., D]", 1)
+        _check_inputs("x", params, x, x.shape[:-1], state)
+        return advance(params, memory, x, _read(cotangent))
+
+    return Online(init, update)
+
+
+def _state_of(memory: Any) -> Any:
+    if not hasattr(memory, "state"):
         raise TypeError(
-            "cell: expected a Cell or a Layer, got a Network: give net.cell, and "
-            "params.cell with it"
+            f"memory: expected what init(params, state) gives, got {describe(memory)}"
         )
-    if layers:
-        as_layer(cell)
-    else:
-        check_cell(cell)
+    return memory.state
 
 
-def read_cotangent(cotangent: Any, h: Array) -> Array:
-    """∂E_t/∂h_t of one step; or an error, unless it is like h."""
-    d_h = cotangent(h)
-    check_array("cotangents", d_h, h.shape, h.dtype)
-    return d_h
+def _kinds(tree: Any) -> Any:
+    """The structure of a pytree, and the shape and dtype of every leaf."""
+    leaves, structure = jax.tree.flatten(tree)
+    return structure, [(getattr(a, "shape", a), getattr(a, "dtype", a)) for a in leaves]
+
+
+def _check_inputs(
+    name: str, params: Any, x: Array, batch: tuple[int, ...], state: Any
+) -> None:
+    """Raise unless x has the cell's features and dtype, and its batch is the state's.
+
+    What a layer's cells take is checked where their inputs are known.
+    """
+    if isinstance(params, Params):
+        check_features(name, params, x)
+    rows = jax.tree.leaves(state)[0].shape[:-1]
+    if batch != rows:
+        raise ValueError(
+            f"{name}: expected the batch {list(rows)} of the state, got {list(batch)}, "
+            f"of shape {list(x.shape)}"
+        )
+
+
+def _read(cotangent: Any) -> Callable[[Array], Array]:
+    """∂E_t/∂h_t by the caller's function; or an error, unless it is like h."""
+    if not callable(cotangent):
+        raise TypeError(
+            "cotangent: expected a function of h that gives ∂E/∂h, got "
+            f"{describe(cotangent)}"
+        )
+
+    def read(h):
+        d_h = as_array("cotangents", cotangent(h))
+        check_array("cotangents", d_h, h.shape, h.dtype)
+        return d_h
+
+    return read
 
 
 def gradient(
@@ -54,11 +122,20 @@ def gradient(
 
     Shapes:  xs [T, ..., D], state parts [..., H], cotangents = ∂E/∂hs [T, ..., H] -> as
              params.
-    Raises:  ValueError or TypeError, at trace time, for cotangents of another length,
-             batch or width than the outputs', and as the method does.
+    Raises:  TypeError for another method; ValueError or TypeError, at trace time, for
+             cotangents of another length, batch or width than the outputs', and as the
+             method's own functions do.
     """
-    shape = (*jnp.shape(xs)[:-1], *jnp.shape(cotangents)[-1:])
-    check_array("cotangents", cotangents, shape, xs.dtype)
+    if not isinstance(method, Online):
+        raise TypeError(
+            "method: expected an Online, such as rtrl(elman()), got "
+            f"{getattr(method, '__name__', type(method).__name__)}"
+        )
+    xs = check_rank("xs", xs, "[T, ..., D]", 2)
+    cotangents = as_array("cotangents", cotangents)
+    check_shape("cotangents", cotangents, (*xs.shape[:-1], *cotangents.shape[-1:]))
+    memory = method.init(params, state)
+    _check_inputs("xs", params, xs, xs.shape[1:-1], state)
 
     def one_step(carry, step):
         memory, sums = carry
@@ -66,7 +143,7 @@ def gradient(
         memory, grads = method.update(params, memory, x, lambda h: d_h)
         return (memory, jax.tree.map(jnp.add, sums, grads)), None
 
-    start = method.init(params, state), jax.tree.map(jnp.zeros_like, params)
+    start = memory, jax.tree.map(jnp.zeros_like, params)
     (_, sums), _ = lax.scan(one_step, start, (xs, cotangents))
     return sums
 

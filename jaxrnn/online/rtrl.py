@@ -18,8 +18,7 @@ from jaxrnn.layer import Layer
 from jaxrnn.online.record import (
     Online,
     by_row,
-    check_runnable,
-    read_cotangent,
+    learner,
     sum_rows,
     zeros_by_row,
 )
@@ -41,17 +40,17 @@ def rtrl(cell: Cell | Layer, *, gradient: str = "manual") -> Online:
     Args:
         gradient: of a step, "manual" or "autodiff", JAX's own, which shares nothing
             with the derivation by hand.
-    Raises:  ValueError for another gradient; TypeError for another cell.
+    Raises:  ValueError for another gradient, or a layer with a backward direction;
+             TypeError for another cell.
     """
-    check_runnable(cell)
     check_choice("gradient", gradient, ("manual", "autodiff"))
 
-    def init(params, state):
+    def start(params, state):
         size = pack(state).shape[-1]
         rows = jax.tree.map(lambda p: jnp.zeros((size, *p.shape), p.dtype), params)
         return Influence(state, zeros_by_row(rows, state))
 
-    def update(params, memory, x, cotangent):
+    def advance(params, memory, x, cotangent):
         after, h = one_step(cell, params, memory.state, x)
 
         def of_row(state, influence, x, d_h):
@@ -74,8 +73,8 @@ def rtrl(cell: Cell | Layer, *, gradient: str = "manual") -> Online:
             )
             return influence, grads
 
-        inputs = memory.state, memory.of_params, x, read_cotangent(cotangent, h)
+        inputs = memory.state, memory.of_params, x, cotangent(h)
         influence, grads = by_row(of_row, x)(*inputs)
         return Influence(after, influence), sum_rows(grads, params)
 
-    return Online(init, update)
+    return learner(cell, start, advance)

@@ -16,7 +16,7 @@ from jaxrnn._core.folded import one_step
 from jaxrnn.backprop import bptt
 from jaxrnn.cell import Cell
 from jaxrnn.layer import Layer
-from jaxrnn.online.record import Online, check_runnable, read_cotangent
+from jaxrnn.online.record import Online, learner
 
 
 class Window(NamedTuple):
@@ -40,15 +40,15 @@ def truncated(cell: Cell | Layer, k1: int, k2: int) -> Online:
     steps are not sent back. With k1 = 1 and k2 ≥ T it is BPTT. The states are those of
     the parameters that were in use at their time, as a learner has them.
 
-    Raises:  ValueError unless 1 ≤ k1 ≤ k2; TypeError for another cell.
+    Raises:  ValueError unless 1 ≤ k1 ≤ k2, or for a layer with a backward direction;
+             TypeError for another cell.
     """
-    check_runnable(cell)
     check_positive("k1", k1)
     check_positive("k2", k2)
     if k1 > k2:
         raise ValueError(f"k2: expected at least k1 = {k1}, got {k2}")
 
-    def init(params, state):
+    def start(params, state):
         def window(a):
             return jnp.broadcast_to(a, (k2, *a.shape))
 
@@ -63,7 +63,7 @@ def truncated(cell: Cell | Layer, k1: int, k2: int) -> Online:
             jnp.zeros((), jnp.int32),
         )
 
-    def update(params, memory, x, cotangent):
+    def advance(params, memory, x, cotangent):
         after, h = one_step(cell, params, memory.state, x)
 
         def pushed(window, new):
@@ -73,7 +73,7 @@ def truncated(cell: Cell | Layer, k1: int, k2: int) -> Online:
             after,
             jax.tree.map(pushed, memory.before, memory.state),
             pushed(memory.xs, x),
-            pushed(memory.cotangents, read_cotangent(cotangent, h)),
+            pushed(memory.cotangents, cotangent(h)),
             memory.count + 1,
         )
         due = memory.count % k1 == 0
@@ -87,13 +87,13 @@ def truncated(cell: Cell | Layer, k1: int, k2: int) -> Online:
         steps = jnp.arange(k2, dtype=jnp.int32) == first
         resets = steps.reshape(-1, *[1] * (memory.xs.ndim - 2))
         resets = jnp.broadcast_to(resets, memory.xs.shape[:-1])
-        start = jax.tree.map(lambda a: a[first], memory.before)
-        window = params, memory.xs, start, memory.cotangents
-        edges = {"resets": resets, "reset_to": start, "noise": None}
+        before = jax.tree.map(lambda a: a[first], memory.before)
+        window = params, memory.xs, before, memory.cotangents
+        edges = {"resets": resets, "reset_to": before, "noise": None}
         return bptt(cell, *window, **edges).params
 
     def nothing(params, memory):
         del memory
         return jax.tree.map(jnp.zeros_like, params)
 
-    return Online(init, update)
+    return learner(cell, start, advance)

@@ -16,13 +16,13 @@ from jax import Array
 
 from jaxrnn._core.folded import one_step, pack, push, unpack
 from jaxrnn._core.numerics import global_norm
+from jaxrnn._core.sizes import check_key
 from jaxrnn.cell import Cell
 from jaxrnn.layer import Layer
 from jaxrnn.online.record import (
     Online,
     by_row,
-    check_runnable,
-    read_cotangent,
+    learner,
     sum_rows,
     zeros_by_row,
 )
@@ -46,15 +46,16 @@ def uoro(key: Array, cell: Cell | Layer) -> Online:
 
     Args:
         key: of the random signs of a run.
-    Raises:  TypeError for another cell.
+    Raises:  TypeError for another key or cell; ValueError for a layer with a backward
+             direction.
     """
-    check_runnable(cell)
+    check_key(key)
 
-    def init(params, state):
+    def start(params, state):
         nothing = jnp.zeros_like(pack(state))
         return RankOne(state, key, nothing, zeros_by_row(params, state))
 
-    def update(params, memory, x, cotangent):
+    def advance(params, memory, x, cotangent):
         after, h = one_step(cell, params, memory.state, x)
         next_key, k_signs = jax.random.split(memory.key)
         signs = jax.random.rademacher(k_signs, memory.of_state.shape, x.dtype)
@@ -79,12 +80,12 @@ def uoro(key: Array, cell: Cell | Layer) -> Online:
             return of_state, of_params, grads
 
         carried = memory.state, memory.of_state, memory.of_params
-        found = by_row(of_row, x)(*carried, x, read_cotangent(cotangent, h), signs)
+        found = by_row(of_row, x)(*carried, x, cotangent(h), signs)
         of_state, of_params, grads = found
         memory = RankOne(after, next_key, of_state, of_params)
         return memory, sum_rows(grads, params)
 
-    return Online(init, update)
+    return learner(cell, start, advance)
 
 
 def _balance(left: Array, right: Array) -> Array:

@@ -10,6 +10,7 @@ from jax import Array
 
 from jaxrnn._core.checks import check_flag, check_positive
 from jaxrnn._core.door import UNSAID, as_layer, enter
+from jaxrnn._core.numerics import is_real
 from jaxrnn._core.route import route
 from jaxrnn.cell import Cell
 from jaxrnn.layer import Layer
@@ -86,8 +87,9 @@ def unroll(
     edges = {"lengths": lengths, "mask": mask}
     edges |= {"resets": resets, "reset_to": reset_to}
     carrier, marks, xs = enter(layer, params, xs, state, noise=noise, **edges)
-    if jnp.finfo(xs.dtype).bits < 32:
-        raise TypeError(f"xs: expected float32 or float64, got {xs.dtype}")
+    for part in jax.tree.leaves(carrier.state):
+        if not is_real(part) or jnp.finfo(part.dtype).bits < 32:
+            raise TypeError(f"state: expected float32 or float64, got {part.dtype}")
     return _compiled(layer, method, reverse, carrier, marks, xs)
 
 

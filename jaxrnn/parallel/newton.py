@@ -24,12 +24,13 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from jaxrnn._core.backward import gather
-from jaxrnn._core.chunks import Plan, make_plan
+from jaxrnn._core.chunks import Plan
 from jaxrnn._core.folded import pack, unpack
 from jaxrnn._core.forward import advance_all, forward
 from jaxrnn._core.marks import Marks, inside_only, states_before
+from jaxrnn._core.numerics import real_only
 from jaxrnn.cell import Cell
-from jaxrnn.layer import Carrier
+from jaxrnn.layer import Carrier, Transition
 from jaxrnn.parallel.recurrence import jacobians, matrices_of, solve, steps_back
 
 
@@ -63,64 +64,74 @@ class Run(NamedTuple):
 
 
 def by_newton(
-    method: Method, cell: Cell, carrier: Carrier, marks: Marks, xs: Array
+    method: Method, part: Cell | Transition, carrier: Carrier, marks: Marks, xs: Any
 ) -> tuple[Any, Run, Any]:
     """A runner: all steps at once, forward and backward; its states are a `Run`."""
-    states, final, newton = _solved(cell, method, carrier, marks, xs)
-    states = inside_only(marks, states)
-    return states[0], Run(states, newton), final
+    states, final, newton = _solved(part, method, carrier, marks, xs)
+    hs = _outputs(part, carrier, marks, xs, states)
+    return inside_only(marks, hs), Run(inside_only(marks, states), newton), final
 
 
 def by_scan(
-    plan: Plan, cell: Cell, carrier: Carrier, marks: Marks, xs: Array
+    plan: Plan, part: Cell | Transition, carrier: Carrier, marks: Marks, xs: Any
 ) -> tuple[Any, Any, Any]:
     """A runner: the ordinary loop forward, and all steps at once backward."""
     del plan  # nothing is cut into chunks
-    states, final, _ = _solved(cell, None, carrier, marks, xs)
-    states = inside_only(marks, states)
-    return states[0], states, final
+    states, final, _ = _solved(part, None, carrier, marks, xs)
+    hs = _outputs(part, carrier, marks, xs, states)
+    return inside_only(marks, hs), inside_only(marks, states), final
+
+
+def _outputs(part, carrier, marks, xs, states):
+    """What every step puts out: a cell its h; a transition what its step gives."""
+    if isinstance(part, Cell):
+        return states[0]
+    before = states_before(carrier.state, states)
+    return advance_all(part, carrier, marks, xs, before)[1]
 
 
 # Forward --------------------------------------------------------------------------
 
 
-def _find(cell, method, carrier, marks, xs):
+def _find(part, method, carrier, marks, xs):
     """Every state of a run, the last one, and how they were found.
 
     Args:
         method: None for the sequential loop.
     """
     state = carrier.state
-    if method is None or len(xs) == 0:
-        plan = make_plan(Plan(store="states"), carrier.params, xs)
-        states, final, _ = forward(cell, plan, carrier, marks, xs)
-        found = Newton(jnp.int32(0), jnp.zeros((), xs.dtype), jnp.bool_(True))
+    steps, dtype = len(jax.tree.leaves(xs)[0]), jax.tree.leaves(state)[0].dtype
+    if method is None or steps == 0:
+        plan = Plan(chunk=max(1, steps), store="states")
+        plan = plan._replace(ahead=jax.default_backend() != "cpu")
+        states, _, final, _ = forward(part, plan, carrier, marks, xs)
+        found = Newton(jnp.int32(0), jnp.zeros((), dtype), jnp.bool_(True))
         return states, final, found
-    like = jax.tree.map(lambda s: jnp.broadcast_to(s, (len(xs), *s.shape)), state)
+    like = jax.tree.map(lambda s: jnp.broadcast_to(s, (steps, *s.shape)), state)
     tolerance = method.tolerance
     if tolerance is None:
-        tolerance = 64 * float(jnp.finfo(xs.dtype).eps)
+        tolerance = 64 * float(jnp.finfo(dtype).eps)
 
     def step(vectors):  # f_t of every state before
         before = states_before(state, unpack(vectors, like))
-        return pack(advance_all(cell, carrier, marks, xs, before))
+        return pack(advance_all(part, carrier, marks, xs, before)[0])
 
-    kind = matrices_of(cell, marks)
+    kind = matrices_of(part, marks)
     if kind.one is not None:
         # One scan: A_t and b_t wait for no state. A step from zero gives b_t, and the
         # first one, which comes from s_0, its state.
         zeros = jax.tree.map(jnp.zeros_like, like)
-        _, back = steps_back(cell, carrier, marks, xs, zeros)
+        _, back = steps_back(part, carrier, marks, xs, zeros)
         vectors = solve(kind, jacobians(kind, back, like), step(pack(zeros)))
         residual, count = _residual(step(vectors), vectors), jnp.int32(0)
     else:
 
         def slopes(vectors):
             before = states_before(state, unpack(vectors, like))
-            _, back = steps_back(cell, carrier, marks, xs, before)
+            _, back = steps_back(part, carrier, marks, xs, before)
             return jacobians(kind, back, like)
 
-        limit = method.max_iterations or len(xs)
+        limit = method.max_iterations or steps
         vectors, residual, count = _sweeps(
             kind, step, slopes, pack(like), limit, tolerance
         )
@@ -176,24 +187,27 @@ def _sound(onward: Array, after: Array) -> Array:
 # Backward -------------------------------------------------------------------------
 
 
-def _forward(cell, method, carrier, marks, xs):
+def _forward(part, method, carrier, marks, xs):
     # The rule itself, so that the derivative can be taken again.
-    states, final, newton = _solved(cell, method, carrier, marks, xs)
+    states, final, newton = _solved(part, method, carrier, marks, xs)
     left = carrier, marks, xs, states, newton.converged
     return (states, final, newton), left
 
 
-def _backward(cell, method, residuals, cotangents):
+def _backward(part, method, residuals, cotangents):
     del method
     carrier, marks, xs, states, converged = residuals
     direct, final, _ = cotangents
-    params = carrier.params
-    if len(xs) == 0:
-        nothing = jax.tree.map(jnp.zeros_like, carrier._replace(noise=None))
-        return nothing._replace(state=final), None, jnp.zeros_like(xs)
-    kind = matrices_of(cell, marks)
+    if len(jax.tree.leaves(xs)[0]) == 0:
+        nothing = jax.tree.map(jnp.zeros_like, real_only(carrier._replace(noise=None)))
+        return (
+            nothing._replace(state=final),
+            None,
+            jax.tree.map(jnp.zeros_like, real_only(xs)),
+        )
+    kind = matrices_of(part, marks)
     before = states_before(carrier.state, states)
-    at, back = steps_back(cell, carrier, marks, xs, before)
+    at, back = steps_back(part, carrier, marks, xs, before)
     # λ_t = J_{t+1}ᵀ λ_{t+1} + g_t; nothing follows the last step but `final`
     a = jacobians(kind, back, states)
     a = jnp.concatenate([a[1:], jnp.zeros_like(a[:1])])
@@ -201,15 +215,17 @@ def _backward(cell, method, residuals, cotangents):
     adjoints = solve(kind, kind.transpose(a), direct, reverse=True)
     # and all parameters' and inputs' gradients from all λ_t at once
     before, restart, delta, adjoints = back(unpack(adjoints, states))
-    d_params = gather(cell, params, marks, xs, at, delta, adjoints)
+    d_params, d_xs = gather(part, carrier, marks, xs, at, delta, adjoints, None)
     d = Carrier(
-        params=jax.tree.map(lambda p, g: g.astype(p.dtype), params, d_params),
+        params=jax.tree.map(
+            lambda p, g: g.astype(p.dtype), real_only(carrier.params), d_params
+        ),
         state=jax.tree.map(lambda a: a[0], before),
         restart=jax.tree.map(lambda a: a.sum(0), restart),
         deltas=None if carrier.deltas is None else delta,
         adjoints=None if carrier.adjoints is None else adjoints,
     )
-    d = d, delta.z @ params.w_x.T
+    d = d, d_xs
     # By a choice, since XLA may make 0 of NaN times a slope of 0.
     d, d_xs = jax.tree.map(lambda g: jnp.where(converged, g, jnp.nan), d)
     return d, None, d_xs

@@ -19,18 +19,12 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from jaxrnn._core.backward import (
-    Deltas,
-    Point,
-    linearized,
-    marked_step_back,
-    points,
-)
+from jaxrnn._core.backward import linearize, marked
 from jaxrnn._core.folded import pack, unpack
 from jaxrnn._core.marks import Marks
 from jaxrnn._core.numerics import widen
 from jaxrnn.cell import Cell
-from jaxrnn.layer import Carrier
+from jaxrnn.layer import Carrier, Transition
 
 
 class Matrices(NamedTuple):
@@ -86,35 +80,31 @@ _COMPLEX = Matrices(_complex_times, _complex_times, _conjugate, _complex_one)
 _DIAGONAL = {"real": _REAL, "complex": _COMPLEX}
 
 
-def matrices_of(cell: Cell, marks: Marks) -> Matrices:
-    """How this cell's Jacobians are kept.
+def matrices_of(part: Cell | Transition, marks: Marks) -> Matrices:
+    """How this part's Jacobians are kept.
 
     Zoneout may hold one half of a complex unit and not the other: no diagonal then.
     """
-    if cell.linear is None or marks.hold is not None:
-        return _DENSE
-    return _DIAGONAL[cell.linear]
+    linear = part.linear if isinstance(part, Cell) else None
+    return _DENSE if linear is None or marks.hold is not None else _DIAGONAL[linear]
 
 
 def steps_back(
-    cell: Cell, carrier: Carrier, marks: Marks, xs: Array, before: Any
-) -> tuple[Point, Callable[[Any], tuple[Any, Any, Deltas, Any]]]:
+    part: Cell | Transition, carrier: Carrier, marks: Marks, xs: Any, before: Any
+) -> tuple[Any, Callable[[Any], tuple[Any, Any, Any, Any]]]:
     """Where every step is linearised, and all of them back at once, given all λ_t.
 
     Raises:  ValueError for a cell whose pull-back is not linear in λ_t.
     """
-    if not cell.exact:
+    if isinstance(part, Cell) and not part.exact:
         raise ValueError(
             "cell: expected one whose adjoints pass as they are, since a scan puts "
             "their products together in another order; got a clipped cell"
         )
-    own = carrier.params.own
-    at = points(carrier, marks, xs, before)
-    coefficients = linearized(cell, own, marks, at, None, None)
-    static = cell, own, carrier.params.w_s.T, carrier.noise.mask
-    # Mapped over time, since a cell's pull-back is of one step.
-    every_step = jax.vmap(partial(marked_step_back, *static))
-    return at, partial(every_step, marks, coefficients)
+    at, coefficients, pull = linearize(part, carrier, marks, xs, before)
+    # Mapped over time, since a pull-back is of one step.
+    back = marked(partial(pull, d_output=None))
+    return at, partial(jax.vmap(back), marks, coefficients)
 
 
 def jacobians(kind: Matrices, back: Callable[[Any], Any], like: Any) -> Array:

@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 import orbax.checkpoint as ocp
+from orbax.checkpoint import args
 
 
 class Checkpoints:
@@ -17,30 +17,19 @@ class Checkpoints:
 
     def save(self, step: int, state: Any, history: Any) -> None:
         """Save, in the background."""
-        arrays = {k: np.asarray(v, np.float64) for k, v in history._asdict().items()}
-        self._manager.save(
-            step,
-            args=ocp.args.Composite(
-                state=ocp.args.StandardSave(state),
-                history=ocp.args.StandardSave(arrays),
-            ),
-        )
+        lists = {name: list(values) for name, values in history._asdict().items()}
+        saved = {"state": args.StandardSave(state), "history": args.JsonSave(lists)}
+        self._manager.save(step, args=args.Composite(**saved))
 
     def restore(self, state: Any, history: Any) -> tuple[Any, Any]:
         """The newest checkpoint, placed as `state` is; these back if there is none."""
         step = self._manager.latest_step()
         if step is None:
             return state, history
-        abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, state)
-        saved = self._manager.restore(
-            step,
-            args=ocp.args.Composite(
-                state=ocp.args.StandardRestore(abstract),
-                history=ocp.args.StandardRestore(),
-            ),
-        )
-        past = {k: v.tolist() for k, v in saved["history"].items()}
-        return saved["state"], type(history)(**past)
+        shapes = jax.tree.map(ocp.utils.to_shape_dtype_struct, state)
+        wanted = {"state": args.StandardRestore(shapes), "history": args.JsonRestore()}
+        saved = self._manager.restore(step, args=args.Composite(**wanted))
+        return saved["state"], type(history)(**saved["history"])
 
     def close(self) -> None:
         """Wait for what is being written."""

@@ -1,1 +1,0 @@
-"""Converted networks against the real ones: `python -m experiments.conversion`."""

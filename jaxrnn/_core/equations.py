@@ -1,0 +1,147 @@
+"""A cell's step and its derivative in closed form: equations 56, 59 and 60.
+
+With g_t = ∂E_t/∂s_t the direct part of the cotangent, backward over time:
+
+    λ_t      = g_t + carry_t                          total ∂E/∂s_t
+    carry_{t-1} = s̄_{t-1}, its h part plus δr_t W_sᵀ  what crosses to the step before
+    ∂E/∂W_s  = Σ_t h_{t-1}ᵀ δr_t                      (59) over all previous steps
+    ∂E/∂W_x  = Σ_t x_tᵀ δz_t                          (60)
+    ∂E/∂b    = Σ_t δz_t        ∂E/∂b_s = Σ_t δr_t     ∂E/∂x_t = δz_t W_xᵀ
+
+Source: Werbos (1990), Proc. IEEE 78, 1550-1560; the seed's equations 48-60.
+"""
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+from jax import Array
+
+from jaxrnn._core.maps import input_map, operand, outer_sum, recurrent_map, row_sum
+from jaxrnn._core.numerics import widen
+from jaxrnn._core.rule import Rule
+from jaxrnn.cell import Cell, Params
+from jaxrnn.layer import Carrier
+
+
+class Deltas(NamedTuple):
+    """∂E/∂ of the pre-activations: `z` [T, ..., G·H] and `r` [T, ..., G·H]."""
+
+    z: Array
+    r: Array
+
+
+# One step ---------------------------------------------------------------------------
+
+
+def ahead(cell: Cell, carrier: Carrier, xs: Array) -> Array:
+    """The input map of every step, before the loop."""
+    return input_map(carrier.params, xs)
+
+
+def advance(
+    cell: Cell, carrier: Carrier, x: Array, before: Any, *, ahead: bool
+) -> tuple[Any, None, Any]:
+    """One step, (56), or many at once; x is z if the input map ran ahead.
+
+    The carrier's mask has the state's leading axes.
+    """
+    params, mask = carrier.params, carrier.noise.mask
+    z = x if ahead else input_map(params, x)
+    r = recurrent_map(params, operand(mask, before[0]))
+    after, kept = cell.gate(params.own, z, r, before)
+    return after, None, kept
+
+
+# Its derivative -----------------------------------------------------------------------
+
+
+def weight_gradients(params: Params, xs: Array, h_prev: Array, delta: Deltas) -> Params:
+    """Equations 59 and 60: the gradients of both maps, from the δ of many steps.
+
+    The seed has  ∂E_N/∂W_s = Σ_{i≤N} ∂E_N/∂y_N · ∂y_N/∂s_i · ∂s_i/∂W_s   (59)
+             and  ∂E_N/∂W_x = Σ_{i≤N} ∂E_N/∂y_N · ∂y_N/∂s_i · ∂s_i/∂W_x   (60)
+
+    The first two factors, summed over all errors E_N, are λ_i. Φ' makes δ_i of it. The
+    last factor is the immediate partial, s_{i-1} held fixed: the product's other
+    operand, h_{i-1} or x_i. So each sum is one product, rowsᵀ δ, over all steps.
+
+    Shapes:  xs [T, ..., D], h_prev [T, ..., H], delta.z and delta.r [T, ..., G·H] ->
+             as params, in float32 or better; no gradient of `own`.
+    """
+    return Params(
+        w_x=outer_sum(xs, delta.z),  # (60) Σ_t x_tᵀ δz_t
+        w_s=outer_sum(h_prev, delta.r),  # (59) Σ_t h_{t-1}ᵀ δr_t
+        b=None if params.b is None else row_sum(delta.z),  # Σ_t δz_t
+        b_s=None if params.b_s is None else row_sum(delta.r),  # Σ_t δr_t
+    )
+
+
+def step_back(
+    cell: Cell,
+    own: Any,
+    w_s_t: Array,
+    mask: Array | None,
+    coefficients: Any,
+    adjoint: Any,
+    d_output: None = None,
+) -> tuple[Any, Deltas]:
+    """One step back: carry_{t-1} and δ_t, both linear in λ_t.
+
+    Args:
+        own: the gate map's own parameters.
+        w_s_t: W_sᵀ, transposed once for all steps.
+        mask: what h is multiplied by before W_s, or None.
+        coefficients: c_t, from `cell.linearize`.
+        adjoint: λ_t, parts [..., H]; what a cell puts out is part of its state.
+    """
+    d_z, d_r, before = cell.pullback(own, coefficients, adjoint)  # δz_t, δr_t, s̄_{t-1}
+    d_h = operand(mask, d_r @ w_s_t)  # δr_t W_sᵀ
+    return type(before)(before[0] + d_h, *before[1:]), Deltas(d_z, d_r)
+
+
+class Point(NamedTuple):
+    """Where steps are linearised: what each of them read."""
+
+    before: Any  # the state before, a reset's included; parts [T, ..., H]
+    h_prev: Array  # what W_s multiplied
+    z: Array
+    r: Array
+
+
+def linearize(
+    cell: Cell, carrier: Carrier, xs: Array, before: Any, after: Any, kept: Any
+) -> tuple[Point, Any, Any]:
+    """Where many steps are linearised, their coefficients c_t, and `step_back`."""
+    params, mask = carrier.params, carrier.noise.mask
+    h_prev = operand(mask, before[0])
+    at = Point(before, h_prev, input_map(params, xs), recurrent_map(params, h_prev))
+    if kept is None:
+        new, kept = cell.gate(params.own, at.z, at.r, before)
+        after = new if after is None else after
+    coefficients = cell.linearize(params.own, kept, before, after)
+    back = partial(step_back, cell, params.own, params.w_s.T, mask)
+    return at, coefficients, back
+
+
+def gather(
+    cell: Cell,
+    carrier: Carrier,
+    xs: Array,
+    at: Point,
+    delta: Deltas,
+    adjoints: Any,
+    d_outputs: None,
+) -> tuple[Params, Array]:
+    """Every parameter's gradient, and ∂E/∂x_t, from all δ and λ of a chunk at once."""
+    params = carrier.params
+    gradients = weight_gradients(params, xs, at.h_prev, delta)
+    d_xs = delta.z @ params.w_x.T  # ∂E/∂x_t = δz_t W_xᵀ
+    if params.own is None:
+        return gradients, d_xs
+    _, pull = jax.vjp(lambda own: cell.gate(own, at.z, at.r, at.before)[0], params.own)
+    (d_own,) = pull(adjoints)
+    return gradients._replace(own=jax.tree.map(widen, d_own)), d_xs
+
+
+CLOSED = Rule(ahead, advance, linearize, gather)

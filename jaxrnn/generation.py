@@ -1,0 +1,78 @@
+"""A layer that feeds on its own output: a decoder."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+from jaxrnn._core.checks import check_flag, check_positive, describe, read_alike
+from jaxrnn._core.door import as_layer, check_forward
+from jaxrnn._core.folded import one_step
+from jaxrnn._core.inputs import read_inputs
+from jaxrnn._core.sizes import check_key
+from jaxrnn.layer import LayerLike
+from jaxrnn.scanning import scan
+
+
+def generate(
+    cell: LayerLike,
+    params: Any,
+    x: Any,
+    feed: Callable[..., Any],
+    *,
+    length: int,
+    key: Any,
+    state: Any = None,
+    layer_params: Callable[[Any], Any] | None = None,
+    checkpoint: bool = False,
+) -> tuple[Any, Any, Any]:
+    """Run a layer on what it puts out: each step's input is made of the output before.
+
+    Its gradient is that of `scan`: by the hand-made backward pass, through the fed
+    inputs as well wherever `feed` can be differentiated.
+
+    Math:    (s_t, h_t) = step(params, s_{t-1}, x_t), x_{t+1} = feed(params, h_t, key)
+    Shapes:  x [..., D], state parts [..., H] -> hs [T, ..., H], xs [T, ..., D] the
+             inputs that the outputs made, x_2 to x_{T+1}, and the final state.
+    Args:
+        cell: a cell or a layer that runs forward in time.
+        params: the layer's; or any pytree that holds them and what `feed` reads, such
+            as a readout's, with `layer_params` to pick them.
+        feed: `feed(params, h, key) -> x`, one step of the whole batch; an x like the
+            first.
+        length: T.
+        key: from which each step's key is split, to sample; None, which has to be said,
+            hands None to `feed`.
+        state: before the first step; the layer's initial state by default.
+        layer_params: `layer_params(params) -> the layer's params`, such as
+            `lambda p: p.cell` for a network's.
+        checkpoint: as in `scan`.
+    Returns: (hs, xs, final state).
+    Raises:  TypeError or ValueError, at trace time, for a layer that runs backward in
+             time, a fed x that is not like the first, or as `step` does.
+    """
+    layer = as_layer(cell)
+    check_forward(layer)
+    check_positive("length", length)
+    check_flag("checkpoint", checkpoint)
+    if not callable(feed):
+        raise TypeError(f"feed: expected a function, got {describe(feed)}")
+    pick = layer_params or (lambda params: params)
+    x, batch = read_inputs(layer.x_ndim, x, name="x", over_time=False)
+    start = layer.initial_state(pick(params), batch)
+    state = start if state is None else read_alike("state", state, start)
+    keys = None
+    if key is not None:
+        check_key(key)
+        keys = jax.random.split(key, length)
+
+    def step(params, carry, key):
+        state, x = carry
+        state, h = one_step(layer, pick(params), state, x, gradient="autodiff")
+        fed = read_alike("feed", feed(params, h, key), x)
+        return (state, fed), (h, fed)
+
+    (state, _), (hs, xs) = scan(
+        step, params, (state, x), keys, length=length, checkpoint=checkpoint
+    )
+    return hs, xs, state
