@@ -30,16 +30,13 @@ def test_thousands_of_wrong_calls_are_refused_in_plain_words_but_for_those_left(
         assert found.count(verdict) <= most, listing(outcomes)
 
 
-HELPERS = "_", "check_optimizer", "read_"
-
-
 def functions():
     """The public functions, by the name they have in `jaxrnn` or in its module."""
     modules = "convert", "gradient_flow", "layers", "online", "optim", "parallel"
     for module in (jaxrnn, *(getattr(jaxrnn, name) for name in (*modules, "training"))):
         prefix = module.__name__.removeprefix("jaxrnn").lstrip(".")
         for name, value in vars(module).items():
-            if inspect.isfunction(value) and not name.startswith(HELPERS):
+            if inspect.isfunction(value) and not name.startswith("_"):
                 home = value.__module__
                 if home.startswith("jaxrnn.") and not home.startswith("jaxrnn._core"):
                     yield value, f"{prefix}.{name}".lstrip(".")
