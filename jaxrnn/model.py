@@ -23,7 +23,7 @@ from jaxrnn._core.marks import Marks, as_booleans, live_only, make_marks, states
 from jaxrnn._core.route import route
 from jaxrnn._core.runners import by_hand, by_jax
 from jaxrnn.cell import Cell, Its
-from jaxrnn.layer import Layer
+from jaxrnn.layer import Layer, LayerLike, Transition
 
 Gradient = Literal["manual", "autodiff"]
 
@@ -45,7 +45,7 @@ _RUNNERS = {"manual": by_hand, "autodiff": by_jax}
 
 
 def step(
-    cell: Cell | Layer,
+    cell: LayerLike,
     params: Any,
     state: Any,
     x: Array,
@@ -112,9 +112,9 @@ def unroll(
 
 @overload
 def unroll(
-    cell: Layer,
+    cell: Layer | Transition,
     params: Any,
-    xs: ArrayLike,
+    xs: Any,
     state: Any = None,
     *,
     gradient: Gradient = "manual",
@@ -124,7 +124,7 @@ def unroll(
 
 
 def unroll(
-    cell: Cell | Layer,
+    cell: LayerLike,
     params: Any,
     xs: ArrayLike,
     state: Any = None,
@@ -255,7 +255,7 @@ def unfold(
 
 
 def trajectory(
-    cell: Cell | Layer, params: Any, xs: Any, state: Any = None
+    cell: LayerLike, params: Any, xs: Any, state: Any = None
 ) -> tuple[Array, Any]:
     """xs as an array, and the state before every step, parts [T, ..., H].
 

@@ -626,3 +626,34 @@ def test_a_readout_that_does_not_fit_is_named(call, change, raised, words):
     with pytest.raises(raised) as info:
         getattr(network(elman()), call)(params, xs, targets)
     assert words in str(info.value)
+
+
+def test_several_heads_are_one_readout_and_targets_that_nest(x64):
+    """An error of one's own splits the outputs; its targets are any pytree."""
+
+    def two_heads(ys, targets):
+        log_p = jax.nn.log_softmax(ys[..., :3])
+        chosen = jnp.take_along_axis(log_p, targets["label"][..., None], -1)[..., 0]
+        return (ys[..., 3] - targets["value"]) ** 2 - chosen
+
+    net = network(gru(), two_heads)
+    params = net.init(jax.random.key(0), 2, 5, 4, dtype=jnp.float64)
+    keys = jax.random.split(jax.random.key(1), 3)
+    xs = jax.random.normal(keys[0], (6, 3, 2))
+    targets = {
+        "label": jax.random.randint(keys[1], (6, 3), 0, 3),
+        "value": jax.random.normal(keys[2], (6, 3)),
+    }
+    lengths = np.array([6, 2, 4])
+
+    def by_rows(params):
+        hs, _ = unroll(net.cell, params.cell, xs, gradient="autodiff")
+        ys = hs @ params.readout.w_y + params.readout.b_y[None, None]
+        each = two_heads(ys, targets)
+        rows = [each[:n, row] for row, n in enumerate(lengths)]
+        return jnp.concatenate(rows).mean()
+
+    given = net.gradients(params, xs, targets, lengths=lengths)
+    assert_alike(given, jax.value_and_grad(by_rows)(params), 1e-12)
+    with pytest.raises(ValueError, match=r"targets: expected shape \(6, 3\)"):
+        net.error(params, xs, targets | {"value": jnp.ones(6)})

@@ -11,7 +11,7 @@ import optax
 from jax import Array
 from jax.core import Tracer
 
-from jaxrnn._core.checks import as_array, check_array, check_shape
+from jaxrnn._core.checks import as_array, as_arrays, check_array, check_shape
 from jaxrnn._core.marks import Marks, live_only
 
 
@@ -72,7 +72,7 @@ def by_function(f: Callable[[Array, Array], Array]) -> Error:
 
 def read_targets(
     error: Error, ys: Any, targets: Any, weights: Any, marks: Marks
-) -> tuple[Array, Array]:
+) -> tuple[Any, Array]:
     """The targets, zero past each row's length, and each step's share of E, [T, ...].
 
     ys: an array, or its shape and dtype. A share is w / Σw, and zero where all weights
@@ -82,7 +82,6 @@ def read_targets(
              dtype; ValueError for labels, or targets of the sigmoid, that are known,
              count and are out of range.
     """
-    steps = ys.shape[:-1]
     read = _targets(error, ys, targets)
     shares = shares_of(ys, weights, marks)
     _check_range(error, ys.shape[-1], targets, weights, marks)
@@ -92,23 +91,22 @@ def read_targets(
         wrong = (labels < 0) | (labels >= ys.shape[-1])
         shares = jnp.where(wrong & (shares != 0), jnp.nan, shares)
         read = jnp.where(wrong, 0, labels)
-    live = marks.live
-    if live is None:
-        return read, shares
-    taken = live.reshape(steps + (1,) * (read.ndim - len(steps)))
-    return jnp.where(taken, read, jnp.zeros_like(read)), shares
+    return live_only(Marks(marks.live), read), shares
 
 
-def _targets(error: Error, ys: Any, targets: Any) -> Array:
-    """The targets as an array, unless they are wrong whatever their values."""
+def _targets(error: Error, ys: Any, targets: Any) -> Any:
+    """The targets as arrays, unless they are wrong whatever their values."""
     steps = ys.shape[:-1]
-    targets = as_array("targets", targets)
     if error.any_targets:
-        if targets.shape[: len(steps)] != steps:
-            raise ValueError(
-                f"targets: expected shape {steps} + ..., got {targets.shape}"
-            )
-    elif not error.integer_targets:
+        targets = as_arrays("targets", targets)
+        for leaf in jax.tree.leaves(targets):
+            if leaf.shape[: len(steps)] != steps:
+                raise ValueError(
+                    f"targets: expected shape {steps} + ..., got {leaf.shape}"
+                )
+        return targets
+    targets = as_array("targets", targets)
+    if not error.integer_targets:
         check_array("targets", targets, ys.shape, ys.dtype)
     else:
         check_shape("targets", targets, steps)
