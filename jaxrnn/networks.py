@@ -23,7 +23,7 @@ from jaxrnn._core.by_value import by_value
 from jaxrnn._core.checks import check_array, check_choice, check_positive
 from jaxrnn._core.door import as_layer
 from jaxrnn._core.errors import ERRORS, by_function, read_targets
-from jaxrnn._core.inputs import read_inputs
+from jaxrnn._core.inputs import axes_of, check_vectors, read_inputs
 from jaxrnn._core.maps import outer_sum, row_sum
 from jaxrnn._core.marks import inside_only
 from jaxrnn._core.mesh import vary_alike
@@ -200,8 +200,14 @@ def network(
             own, _init_readout(k_readout, width, output_size, bias, dtype)
         )
 
+    def hidden(params, xs, state, options):  # (56)
+        hs, final, marks = unfold(layer, params, xs, state, **options)
+        axes = axes_of(layer.x_ndim, xs)
+        check_vectors("cell", hs, axes, "which the readout multiplies by W_y")
+        return hs, final, marks
+
     def run(params, xs, state, options):
-        hs, final, marks = unfold(layer, params.cell, xs, state, **options)
+        hs, final, marks = hidden(params.cell, xs, state, options)
         _check_readout(params.readout, hs)
         return inside_only(marks, readout(params.readout, hs, output)), final, marks
 
@@ -217,13 +223,13 @@ def network(
         return (value, final) if return_state else value
 
     def gradients(params, xs, targets, state=None, *, weights=None, **options):
-        def hidden(p):  # (56)
-            hs, _, marks = unfold(layer, p, xs, state, **options)
+        def hidden_of(p):
+            hs, _, marks = hidden(p, xs, state, options)
             return hs, marks
 
         # On a mesh each device has gradients of its own, summed by the caller.
         params, _ = vary_alike(params, read_inputs(layer.x_ndim, xs)[0])
-        hs, pull, marks = jax.vjp(hidden, params.cell, has_aux=True)
+        hs, pull, marks = jax.vjp(hidden_of, params.cell, has_aux=True)
         read = read_of(params.readout, hs, marks, targets, weights)
         value, d_hs, d_readout = by_hand(params.readout, hs, marks, *read)
         # (59) and (60), from every step to all steps before it
@@ -231,7 +237,7 @@ def network(
         return value, NetworkParams(d_cell, d_readout)
 
     def cotangents(params, xs, targets, state=None, *, weights=None, **options):
-        hs, _, marks = unfold(layer, params.cell, xs, state, **options)
+        hs, _, marks = hidden(params.cell, xs, state, options)
         read = read_of(params.readout, hs, marks, targets, weights)
         return by_hand(params.readout, hs, marks, *read)[:2]
 

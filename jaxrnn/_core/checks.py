@@ -77,11 +77,11 @@ def check_side_by_side(state: Any) -> None:
         )
 
 
-def check_cell(value: Any) -> None:
-    """Raise unless it is a cell, where a layer will not do."""
+def check_cell(value: Any, why: str = "") -> None:
+    """Raise unless it is a cell, where a layer will not do; `why` ends the message."""
     if not isinstance(value, Cell):
         raise TypeError(
-            f"cell: expected a Cell, such as elman(), got {type(value).__name__}"
+            f"cell: expected a Cell, such as elman(), got {type(value).__name__}{why}"
         )
 
 

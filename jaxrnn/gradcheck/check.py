@@ -19,6 +19,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from jaxrnn._core.door import as_layer
+from jaxrnn._core.inputs import read_inputs
 from jaxrnn._core.marks import make_marks
 from jaxrnn.gradcheck.derivations import DERIVATIONS, derivations
 from jaxrnn.gradcheck.programs import Given, Programs, check_programs, programs
@@ -87,7 +89,8 @@ def check_gradients(
     )
     arrays = {k: v for k, v in options.items() if k not in dict(static)}
     if isinstance(f, Network):  # while they are known
-        make_marks(batch[0].shape[:-1], options.get("lengths"), options.get("resets"))
+        _, axes = read_inputs(as_layer(f.cell).x_ndim, batch[0])
+        make_marks(axes, options.get("lengths"), options.get("resets"))
     with jax.enable_x64(True):
         params, given = _cast((params, Given(batch, arrays)), dtype)
         made = programs(f, static)
@@ -169,10 +172,12 @@ def _rows(
 
 def _by_step(made: Programs, params: Any, given: Given) -> tuple[Comparison, ...]:
     """∂E/∂x_t of every step, by hand and JAX's own."""
-    both = map(np.asarray, made.by_step(params, given))
+    by_hand, reverse = made.by_step(params, given)
+    leaves = jax.tree.leaves_with_path(by_hand)
     return tuple(
-        compare(f"xs[{t}]", ours.dtype, "reverse", ours, theirs)
-        for t, (ours, theirs) in enumerate(zip(*both, strict=True))
+        compare(f"xs{jax.tree_util.keystr(path)}[{t}]", a.dtype, "reverse", a, b)
+        for (path, ours), theirs in zip(leaves, jax.tree.leaves(reverse), strict=True)
+        for t, (a, b) in enumerate(zip(*map(np.asarray, (ours, theirs)), strict=True))
     )
 
 
