@@ -47,7 +47,7 @@ def fixed_points(
     Returns: `FixedPoints`, one for every start: many may be the same, see `distinct`.
     Raises:  TypeError for another cell; ValueError or TypeError for inputs of other
              shapes or dtypes than the cell's, or steps that is no positive integer; for
-             a layer with a backward direction.
+             a layer with a backward direction, and a state that holds integers.
     Source:  Sussillo & Barak (2013), Neural Computation 25, 626-649; the descent:
              Marquardt (1963), J. SIAM 11, 431-441.
     """

@@ -44,7 +44,8 @@ def step_jacobians(
 
     Math:    J_t = ∂s_t/∂s_{t-1}, row i the pull-back, by hand, of the i-th unit vector
     Shapes:  xs [T, ..., D], state parts [..., H] -> [T, ..., N, N]; N is the sum of
-             the parts' features, in the order of `jax.tree.leaves(state)`.
+             the parts' numbers, in the order of `jax.tree.leaves(state)`, those that
+             have no derivative, such as integers, left out.
     Cost:    N pull-backs of a step for every row, all steps at once.
     Raises:  ValueError or TypeError, at trace time, as `unroll` does; for a layer with
              a backward direction.

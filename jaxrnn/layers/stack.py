@@ -82,7 +82,7 @@ def stack(
             step anew, in a run with noise.
     Raises:  TypeError or ValueError for what is no layer, none at all, an unknown skip
              or a rate outside [0, 1); at trace time for layers of different sizes with
-             "residual".
+             "residual", and for outputs that the next layer cannot read.
     Source:  "input": Graves (2013), arXiv 1308.0850, §2; dropout: Zaremba, Sutskever &
              Vinyals (2014), arXiv 1409.2329, equation 4ff.
     """
