@@ -10,6 +10,7 @@ from jax import Array
 
 from jaxrnn._core.by_value import by_value
 from jaxrnn._core.door import as_layer, check_parts
+from jaxrnn._core.inputs import axes_of, check_vectors, read_inputs
 from jaxrnn._core.sizes import check_key
 from jaxrnn.cell import Cell
 from jaxrnn.layer import Layer
@@ -51,7 +52,8 @@ def bidirectional(
         merge: "concat" (on the last axis, forward first), "sum", "product" or "mean"
             of the outputs; or None, which gives `Directions` of both.
     Raises:  TypeError or ValueError for what is no layer or an unknown merge; at trace
-             time for outputs of different sizes that are to be merged by element.
+             time for outputs of different sizes that are to be merged by element, for
+             those that are no single array, and for parts that read different inputs.
     Source:  Schuster & Paliwal (1997), IEEE Trans. Signal Processing 45, 2673-2681.
     """
     parts = Directions(
@@ -61,6 +63,7 @@ def bidirectional(
     if merge not in _MERGES:
         named = [m for m in _MERGES if m]
         raise ValueError(f"merge: expected one of {named} or None, got {merge!r}")
+    x_ndim = parts.forward.x_ndim
 
     def each(f, *trees):
         return Directions(*map(f, parts, *trees))
@@ -88,9 +91,19 @@ def bidirectional(
             on = carrier.part(itemgetter(side), itemgetter(side), noise)
             return apply(parts[side], on, xs, reverse=side == 1)
 
+        axes = axes_of(x_ndim, xs)
+        if read_inputs(parts.backward.x_ndim, xs)[1] != axes:
+            raise ValueError(
+                f"backward: expected a layer that reads inputs as the other does, with "
+                f"x_ndim={x_ndim}, got x_ndim={parts.backward.x_ndim}"
+            )
         output_size(carrier.params)
         ahead, back = one(0), one(1)
         _, states, finals = map(Directions, ahead, back)
+        if merge is not None:
+            for hs in (ahead[0], back[0]):
+                why = "to be merged; merge=None gives both directions"
+                check_vectors("layer", hs, axes, why)
         return _MERGES[merge](ahead[0], back[0]), states, finals
 
     def output_size(params):
@@ -104,7 +117,6 @@ def bidirectional(
             )
         return widths.forward
 
-    x_ndim = parts.forward.x_ndim
     return Layer(init, initial_state, output_size, noise, run, True, x_ndim)
 
 
