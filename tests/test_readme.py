@@ -68,7 +68,7 @@ def test_each_equation_is_one_hop_away():
 
 def test_59_and_60_stand_free_of_chunks_lengths_resets_and_stores():
     # The functions that the table links to read what the equations name, no more.
-    source = (ROOT / "jaxrnn/_core/backward.py").read_text()
+    source = (ROOT / "jaxrnn/_core/equations.py").read_text()
     tree = ast.parse(source)
     shown = {"weight_gradients", "total_adjoint", "step_back"}
     found = {n.name: n for n in tree.body if getattr(n, "name", None) in shown}

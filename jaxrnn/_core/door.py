@@ -160,7 +160,7 @@ def _read_state(name: str, state: Any, start: Any, axes: tuple[int, ...]) -> Any
         return read_alike(name, state, start)
     except ValueError as error:
         raise ValueError(
-            f"{error}, since xs is [T, ...] = {list(axes)} with a batch of "
+            f"{error}, since xs is [T, ..., D] with T, ... = {list(axes)}, a batch of "
             f"{list(axes[1:])}; batch first? time comes first here"
         ) from None
     except TypeError as error:

@@ -126,7 +126,7 @@ def stack(
             width = part.output_size(params[i])
             shape = (*axes, width)
             state = jax.eval_shape(part.initial_state, params[i])
-            like = jax.tree.leaves(real_only(state))[0]
+            like = jax.tree.leaves(real_only((state, params[i])))[0]
             if i + 1 < count:
                 between.append(draw_mask(k_between, dropout, shape, like))
                 reads = width + (xs.shape[-1] if skip == "input" else 0)
