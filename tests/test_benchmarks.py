@@ -227,5 +227,5 @@ def test_transitions_that_are_no_cells_have_the_gradient_of_their_scan(tmp_path)
     assert len(rows) == 6
     for row in rows:
         assert row["float64_error"] < 1e-13
-        assert row["bfloat16_error_manual"] < 0.02
+        assert row["bfloat16_error_manual"] < 0.05
     assert "matrix memory" in (tmp_path / "run" / "page.md").read_text()
