@@ -1,4 +1,4 @@
-"""What a gradient carried forward in time is, and its sum over a sequence."""
+"""The record of a gradient carried forward in time, and its sum over a sequence."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -22,16 +22,16 @@ from jaxrnn.layer import Layer
 
 
 class Online(NamedTuple):
-    """A record of pure functions: a gradient that needs no way back through time.
+    """A record of pure functions that carry a gradient forward in time.
 
     init(params, state) -> memory, which holds the state before the first step, parts
-        [..., H], and what is carried beside it
+        [..., H], and what the method carries
     update(params, memory, x, cotangent) -> (memory, grads), one step with x [..., D];
-        `cotangent(h)` gives ∂E_t/∂h_t [..., H] from the new output, and grads is the
+        `cotangent(h)` returns ∂E_t/∂h_t [..., H] for the new output, and grads is the
         step's share of ∂E/∂params, summed over the batch
 
-    Both raise a ValueError or TypeError, at trace time, for arguments of another kind,
-    shape or dtype than the cell's.
+    Both raise a ValueError or TypeError, at trace time, for arguments that do not fit
+    the cell.
     """
 
     init: Callable[[Any, Any], Any]
@@ -41,10 +41,10 @@ class Online(NamedTuple):
 def learner(
     cell: Cell | Layer, start: Callable[..., Any], advance: Callable[..., Any]
 ) -> Online:
-    """A method for a cell or a layer, whose arguments are read here, at its door.
+    """Make a method for a cell or a layer; its arguments are checked here.
 
     start(params, state) and advance(params, memory, x, cotangent) are `init` and
-    `update`, their arguments taken as right; the memory has the state as its `state`.
+    `update` without checks; the memory's field `state` is the state.
     """
     layer = as_layer(cell)
     check_forward(layer)
@@ -85,9 +85,9 @@ def _kinds(tree: Any) -> Any:
 def _check_inputs(
     name: str, params: Any, x: Array, batch: tuple[int, ...], state: Any
 ) -> None:
-    """Raise unless x has the cell's features and dtype, and its batch is the state's.
+    """Raise unless x has the cell's features and dtype and the state's batch.
 
-    What a layer's cells take is checked where their inputs are known.
+    The cells of a layer are checked where their inputs are known.
     """
     if isinstance(params, Params):
         check_features(name, params, x)
@@ -100,7 +100,7 @@ def _check_inputs(
 
 
 def _read(cotangent: Any) -> Callable[[Array], Array]:
-    """∂E_t/∂h_t by the caller's function; or an error, unless it is like h."""
+    """Wrap the caller's ∂E_t/∂h_t: raise unless its result is like h."""
     if not callable(cotangent):
         raise TypeError(
             "cotangent: expected a function of h that gives ∂E/∂h, got "
@@ -118,13 +118,15 @@ def _read(cotangent: Any) -> Callable[[Array], Array]:
 def gradient(
     method: Online, params: Any, xs: Array, state: Any, cotangents: Array
 ) -> Any:
-    """The method's ∂E/∂params over a whole sequence, the sum of its steps' shares.
+    """Sum a method's ∂E/∂params over a whole sequence.
 
-    Shapes:  xs [T, ..., D], state parts [..., H], cotangents = ∂E/∂hs [T, ..., H] -> as
-             params.
-    Raises:  TypeError for another method; ValueError or TypeError, at trace time, for
-             cotangents of another length, batch or width than the outputs', and as the
-             method's own functions do.
+    Shapes:  xs [T, ..., D], state parts [..., H], cotangents = ∂E/∂hs [T, ..., H] ->
+             ∂E/∂params, as params.
+    Args:
+        method: an `Online`, such as `rtrl(cell)`.
+    Raises:  TypeError if method is not an `Online`; ValueError or TypeError, at trace
+             time, for cotangents that do not fit the outputs, and as the method's own
+             functions do.
     """
     if not isinstance(method, Online):
         raise TypeError(
@@ -149,12 +151,12 @@ def gradient(
 
 
 def by_row(f: Callable[..., Any], x: Array) -> Callable[..., Any]:
-    """`f` of one row, mapped over the batch axes that x [..., D] has."""
+    """Map `f` of one row over the batch axes of x [..., D]."""
     return over_batch(f, x.ndim - 1)
 
 
 def sum_rows(grads: Any, params: Any) -> Any:
-    """Gradients of rows, [..., *leaf], summed over the batch."""
+    """Sum the rows' gradients, [..., *leaf], over the batch."""
 
     def of_leaf(g, p):
         return g.sum(tuple(range(g.ndim - p.ndim)))
@@ -163,7 +165,7 @@ def sum_rows(grads: Any, params: Any) -> Any:
 
 
 def zeros_by_row(tree: Any, state: Any) -> Any:
-    """Zeros [*batch, *leaf] for every leaf; the batch is the state's."""
+    """Zeros [*batch, *leaf] for every leaf, with the state's batch."""
     first = jax.tree.leaves(state)[0]
     batch = first.shape[:-1]
     return jax.tree.map(lambda a: jnp.zeros((*batch, *a.shape), a.dtype), tree)
