@@ -29,10 +29,10 @@ class Place(NamedTuple):
 
 
 class Nonfinite(NamedTuple):
-    """The first nonfinite place in each pass.
+    """The first NaN or inf in each pass.
 
-    state: the earliest in time in the forward pass.
-    adjoint: the first that the backward pass meets, so the latest in time.
+    forward: of a state, the earliest in time.
+    backward: of an adjoint, the first that the backward pass meets: the latest in time.
     """
 
     forward: Place

@@ -210,12 +210,12 @@ def _backward(part, method, residuals, cotangents):
     kind = matrices_of(part, marks)
     before = states_before(carrier.state, states)
     at, back = steps_back(part, carrier, marks, xs, before)
-    # λ_t = J_{t+1}ᵀ λ_{t+1} + g_t; nothing follows the last step but `final`
+    # λ_t = J_{t+1}ᵀ λ_{t+1} + g_t; at the last step `final` is added
     a = jacobians(kind, back, states)
     a = jnp.concatenate([a[1:], jnp.zeros_like(a[:1])])
     direct = pack(direct).at[-1].add(pack(final))
     adjoints = solve(kind, kind.transpose(a), direct, reverse=True)
-    # and all parameters' and inputs' gradients from all λ_t at once
+    # then all parameters' and inputs' gradients from all λ_t at once
     before, restart, delta, adjoints = back(unpack(adjoints, states))
     d_params, d_xs = gather(part, carrier, marks, xs, at, delta, adjoints, None)
     d = Carrier(
