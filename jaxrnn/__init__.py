@@ -56,7 +56,8 @@ from jaxrnn.layers import (
     transition,
 )
 from jaxrnn.model import last, step, unroll
-from jaxrnn.networks import Network, NetworkParams, ReadoutParams, network, readout
+from jaxrnn.networks import Network, NetworkParams, network
+from jaxrnn.readouts import ReadoutParams, readout
 from jaxrnn.scanning import scan
 from jaxrnn.summaries import summary
 

@@ -19,7 +19,7 @@ on the last axis, with any leading axes. W_s may have no columns.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeVar
 
 from jax import Array
 from jax.typing import DTypeLike
@@ -55,6 +55,9 @@ class LSTMState(NamedTuple):
     c: Array
 
 
+Its = TypeVar("Its", covariant=True)  # a cell's state
+
+
 class Init(Protocol):
     """Draws a cell's parameters; dtype None is JAX's default float."""
 
@@ -69,14 +72,14 @@ class Init(Protocol):
     ) -> Params: ...
 
 
-class InitialState(Protocol):
+class InitialState(Protocol[Its]):
     """Makes the state before the first step; a batch of 8 rows is (8,)."""
 
-    def __call__(self, params: Any, batch_shape: int | Sequence[int] = ()) -> Any: ...
+    def __call__(self, params: Any, batch_shape: int | Sequence[int] = ()) -> Its: ...
 
 
 @as_written
-class Cell(NamedTuple):
+class Cell(NamedTuple, Generic[Its]):
     """A record of pure functions that is one recurrent transition.
 
     init(key, input_size, hidden_size, *, bias=True, dtype=None) -> Params
@@ -98,7 +101,7 @@ class Cell(NamedTuple):
     """
 
     init: Init
-    initial_state: InitialState
+    initial_state: InitialState[Its]
     gate: Callable[..., Any]
     linearize: Callable[..., Any]
     pullback: Callable[..., Any]

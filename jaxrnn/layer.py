@@ -115,7 +115,7 @@ class Layer(NamedTuple):
     """
 
     init: LayerInit
-    initial_state: InitialState
+    initial_state: InitialState[Any]
     output_size: Callable[[Any], int]
     noise: Callable[..., Any]
     run: Callable[..., tuple[Any, Any, Any]]

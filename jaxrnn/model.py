@@ -1,11 +1,12 @@
 """Running a cell or a layer: one step, or a whole sequence; equation 56."""
 
 from functools import partial
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypedDict, Unpack, get_args, overload
 
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.typing import ArrayLike
 
 from jaxrnn._core.checks import (
     check_choice,
@@ -21,16 +22,30 @@ from jaxrnn._core.inputs import read_inputs
 from jaxrnn._core.marks import Marks, as_booleans, live_only, make_marks, states_before
 from jaxrnn._core.route import route
 from jaxrnn._core.runners import by_hand, by_jax
-from jaxrnn.cell import Cell
-from jaxrnn.layer import Layer
+from jaxrnn.cell import Cell, Its
+from jaxrnn.layer import Layer, LayerLike, Transition
 
 Gradient = Literal["manual", "autodiff"]
+
+
+class Options(TypedDict, total=False):
+    """The options of `unroll` that a network's functions take as well."""
+
+    chunk_size: int | None
+    store: Store | None
+    lengths: Any
+    mask: Any
+    resets: Any
+    reset_to: Any
+    reverse: bool
+    noise: Any
+
 
 _RUNNERS = {"manual": by_hand, "autodiff": by_jax}
 
 
 def step(
-    cell: Cell | Layer,
+    cell: LayerLike,
     params: Any,
     state: Any,
     x: Array,
@@ -72,10 +87,49 @@ def step(
     return one_step(layer, params, state, x, marks, restart, gradient="autodiff")
 
 
+@overload
 def unroll(
-    cell: Cell | Layer,
+    cell: Cell[Its],
     params: Any,
-    xs: Array,
+    xs: ArrayLike,
+    state: Any = None,
+    *,
+    gradient: Gradient = "manual",
+    return_states: Literal[False] = False,
+    **options: Unpack[Options],
+) -> tuple[Array, Its]: ...
+
+
+@overload
+def unroll(
+    cell: Cell[Its],
+    params: Any,
+    xs: ArrayLike,
+    state: Any = None,
+    *,
+    gradient: Gradient = "manual",
+    return_states: Literal[True],
+    **options: Unpack[Options],
+) -> tuple[Its, Its]: ...
+
+
+@overload
+def unroll(
+    cell: Layer | Transition,
+    params: Any,
+    xs: Any,
+    state: Any = None,
+    *,
+    gradient: Gradient = "manual",
+    return_states: bool = False,
+    **options: Unpack[Options],
+) -> tuple[Any, Any]: ...
+
+
+def unroll(
+    cell: LayerLike,
+    params: Any,
+    xs: ArrayLike,
     state: Any = None,
     *,
     gradient: Gradient = "manual",
@@ -206,7 +260,7 @@ def unfold(
 
 
 def trajectory(
-    cell: Cell | Layer, params: Any, xs: Any, state: Any = None
+    cell: LayerLike, params: Any, xs: Any, state: Any = None
 ) -> tuple[Array, Any]:
     """Return xs as an array, and the state before every step, parts [T, ..., H].
 

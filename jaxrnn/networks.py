@@ -10,106 +10,40 @@ The last factor of (59) and (60) is the immediate partial, s_{i-1} held fixed. W
 error at every step the three are summed over N as well, which one backward pass does.
 """
 
-from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar, Unpack, overload
 
 import jax
-import jax.numpy as jnp
 from jax import Array
-from jax.typing import DTypeLike
+from jax.typing import ArrayLike, DTypeLike
 
 from jaxrnn._core.activations import ACTIVATIONS
 from jaxrnn._core.by_value import by_value
-from jaxrnn._core.checks import check_array, check_choice, check_positive
+from jaxrnn._core.checks import as_arrays, check_choice, check_flag
 from jaxrnn._core.door import as_layer
 from jaxrnn._core.errors import ERRORS, by_function, read_targets
 from jaxrnn._core.inputs import read_inputs
-from jaxrnn._core.maps import outer_sum, row_sum
 from jaxrnn._core.marks import inside_only
 from jaxrnn._core.mesh import vary_alike
-from jaxrnn._core.numerics import add_bias
+from jaxrnn._core.sizes import check_key, float_dtype
+from jaxrnn._core.trees import describe
 from jaxrnn.cell import Cell
 from jaxrnn.layer import Layer
-from jaxrnn.model import unfold
+from jaxrnn.model import Gradient, Options, unfold
+from jaxrnn.readouts import (
+    Output,
+    ReadoutParams,
+    check_output,
+    init_readout,
+    read_readout,
+    readout,
+    readout_gradients,
+)
 from jaxrnn.record import as_written
 
-Output = Literal["sigmoid", "tanh"]  # σ of equation 57; None for the identity
 ErrorName = Literal["squared", "softmax_cross_entropy", "sigmoid_cross_entropy"]
 ErrorFunction = Callable[[Array, Array], Array]  # ys [..., O], targets -> [...]
-
-
-# The readout ----------------------------------------------------------------------
-
-
-class ReadoutParams(NamedTuple):
-    """w_y [H, O], b_y [O] or None."""
-
-    w_y: Array
-    b_y: Array | None = None
-
-
-def _check_output(name: str, activation: Any) -> None:
-    check_choice(name, activation, (None, "sigmoid", "tanh"))
-
-
-def _init_readout(
-    key: Array, hidden_size: int, output_size: int, bias: bool, dtype: DTypeLike
-) -> ReadoutParams:
-    """Draw W_y by variance scaling (LeCun et al. 1998, §4.6); the bias is zeros."""
-    check_positive("output_size", output_size)
-    draw = jax.nn.initializers.lecun_normal()
-    w_y = draw(key, (hidden_size, output_size), jnp.float32).astype(dtype)
-    return ReadoutParams(w_y, jnp.zeros(output_size, dtype) if bias else None)
-
-
-def readout(
-    params: ReadoutParams, hs: Array, activation: Output | None = None
-) -> Array:
-    """The output of every step.
-
-    Math:    (57) y_t = s_t W_y (+ b_y), or y_t = σ(s_t W_y (+ b_y))
-    Shapes:  hs [..., H] -> ys [..., O].
-    Args:
-        activation: None (linear), "sigmoid" or "tanh".
-    Raises:  ValueError for another activation or if hs has not W_y's H features.
-    """
-    _check_output("activation", activation)
-    if hs.ndim < 1 or hs.shape[-1] != params.w_y.shape[0]:
-        raise ValueError(
-            f"hs: expected shape [..., {params.w_y.shape[0]}], got {hs.shape}"
-        )
-    sigma = ACTIVATIONS[activation or "identity"].phi
-    return sigma(add_bias(hs @ params.w_y, params.b_y))
-
-
-def _check_readout(params: Any, hs: Array) -> None:
-    """Raise unless they are a readout's parameters for these states."""
-    if not isinstance(params, ReadoutParams):
-        raise TypeError(
-            f"params.readout: expected ReadoutParams, got {type(params).__name__}"
-        )
-    outputs = jnp.shape(params.w_y)[-1:]
-    check_array("params.readout.w_y", params.w_y, (hs.shape[-1], *outputs), hs.dtype)
-    if params.b_y is not None:
-        check_array("params.readout.b_y", params.b_y, outputs, hs.dtype)
-
-
-def readout_gradients(
-    params: ReadoutParams, hs: Array, delta_y: Array
-) -> tuple[ReadoutParams, Array]:
-    """Equation 58, and ∂E/∂hs, from δy, the cotangent of the pre-activations of (57).
-
-    Shapes:  hs [..., H], delta_y [..., O] -> as params, hs [..., H].
-    """
-    d_params = ReadoutParams(
-        outer_sum(hs, delta_y),  # (58) ∂E/∂W_y = Σ_N s_Nᵀ δy_N
-        None if params.b_y is None else row_sum(delta_y),
-    )
-    d_params = jax.tree.map(lambda g: g.astype(hs.dtype), d_params)
-    return d_params, delta_y @ params.w_y.T  # ∂E_N/∂y_N · ∂y_N/∂s_N
-
-
-# The network ----------------------------------------------------------------------
+Found = TypeVar("Found", covariant=True)
 
 
 class NetworkParams(NamedTuple):
@@ -119,11 +53,89 @@ class NetworkParams(NamedTuple):
     readout: ReadoutParams
 
 
+class NetworkInit(Protocol):
+    """Draws a network's parameters; dtype None is JAX's own float."""
+
+    def __call__(
+        self,
+        key: Array,
+        input_size: int,
+        hidden_size: int | Sequence[Any],
+        output_size: int,
+        *,
+        bias: bool = True,
+        dtype: DTypeLike | None = None,
+    ) -> NetworkParams: ...
+
+
+class Apply(Protocol):
+    """The outputs and the final state."""
+
+    def __call__(
+        self,
+        params: NetworkParams,
+        xs: ArrayLike,
+        state: Any = None,
+        *,
+        gradient: Gradient = "manual",
+        **options: Unpack[Options],
+    ) -> tuple[Array, Any]: ...
+
+
+class _Weighed(Options, total=False):
+    weights: Any
+
+
+class _Measured(_Weighed, total=False):
+    gradient: Gradient
+
+
+class ErrorOf(Protocol):
+    """E, or (E, final state)."""
+
+    @overload
+    def __call__(
+        self,
+        params: NetworkParams,
+        xs: ArrayLike,
+        targets: ArrayLike,
+        state: Any = None,
+        *,
+        return_state: Literal[False] = False,
+        **options: Unpack[_Measured],
+    ) -> Array: ...
+
+    @overload
+    def __call__(
+        self,
+        params: NetworkParams,
+        xs: ArrayLike,
+        targets: ArrayLike,
+        state: Any = None,
+        *,
+        return_state: Literal[True],
+        **options: Unpack[_Measured],
+    ) -> tuple[Array, Any]: ...
+
+
+class Gradients(Protocol[Found]):
+    """E, and a gradient of it."""
+
+    def __call__(
+        self,
+        params: NetworkParams,
+        xs: ArrayLike,
+        targets: ArrayLike,
+        state: Any = None,
+        **options: Unpack[_Weighed],
+    ) -> tuple[Array, Found]: ...
+
+
 @as_written
 class Network(NamedTuple):
     """A record of pure functions that is a whole recurrent network.
 
-    init(key, input_size, hidden_size, output_size, *, bias=True, dtype=float32)
+    init(key, input_size, hidden_size, output_size, *, bias=True, dtype=None)
         -> NetworkParams
     apply(params, xs, state=None, *, gradient="manual", **options)
         -> (ys [T, ..., O], final state)
@@ -135,16 +147,23 @@ class Network(NamedTuple):
         -> (E, ∂E/∂hs [T, ..., H]), what `bptt`, `online` and `gradient_flow` start from
     cell: what was put in.
 
-    The options are those of `unroll`: lengths, resets, reset_to, reverse, noise,
+    The options are those of `unroll`: lengths, mask, resets, reset_to, reverse, noise,
     chunk_size and store.
     """
 
-    init: Callable[..., NetworkParams]
-    apply: Callable[..., tuple[Array, Any]]
-    error: Callable[..., Any]
-    gradients: Callable[..., tuple[Array, NetworkParams]]
-    cotangents: Callable[..., tuple[Array, Array]]
+    init: NetworkInit
+    apply: Apply
+    error: ErrorOf
+    gradients: Gradients[NetworkParams]
+    cotangents: Gradients[Array]
     cell: Cell | Layer
+
+
+def _read_params(params: Any) -> NetworkParams:
+    """The parameters as arrays; or a clear error, unless they are a network's."""
+    if not isinstance(params, NetworkParams):
+        raise TypeError(f"params: expected NetworkParams, got {describe(params)}")
+    return as_arrays("params", params)
 
 
 @by_value
@@ -178,7 +197,7 @@ def network(
     Raises:  ValueError for an unknown error or output, or a cross-entropy with an
              output; the functions raise, at trace time, for wrong shapes and dtypes.
     """
-    _check_output("output", output)
+    check_output("output", output)
     layer = as_layer(cell)
     if callable(error):
         measure = by_function(error)
@@ -190,27 +209,30 @@ def network(
                 f"output: expected None with error={error!r}, got {output!r}"
             )
 
-    def init(
-        key, input_size, hidden_size, output_size, *, bias=True, dtype=jnp.float32
-    ):
+    def init(key, input_size, hidden_size, output_size, *, bias=True, dtype=None):
+        check_key(key)
+        check_flag("bias", bias)
+        dtype = float_dtype(dtype)
         k_cell, k_readout = jax.random.split(key)
         own = layer.init(k_cell, input_size, hidden_size, bias=bias, dtype=dtype)
         width = layer.output_size(own)
         return NetworkParams(
-            own, _init_readout(k_readout, width, output_size, bias, dtype)
+            own, init_readout(k_readout, width, output_size, bias, dtype)
         )
 
     def run(params, xs, state, options):
+        params = _read_params(params)
         hs, final, marks = unfold(layer, params.cell, xs, state, **options)
-        _check_readout(params.readout, hs)
-        return inside_only(marks, readout(params.readout, hs, output)), final, marks
+        read = read_readout("params.readout", params.readout, hs)
+        return inside_only(marks, readout(read, hs, output)), final, marks
 
     def apply(params, xs, state=None, **options):
         return run(params, xs, state, options)[:2]
 
     def error_of(
         params, xs, targets, state=None, *, weights=None, return_state=False, **options
-    ):
+    ) -> Any:
+        check_flag("return_state", return_state)
         ys, final, marks = run(params, xs, state, options)
         targets, shares = read_targets(measure, ys, targets, weights, marks)
         value = (measure.value(ys, targets) * shares).sum()
@@ -221,24 +243,26 @@ def network(
             hs, _, marks = unfold(layer, p, xs, state, **options)
             return hs, marks
 
+        params = _read_params(params)
+        layer.initial_state(params.cell)  # checks them, before they are traced
         # On a mesh each device has gradients of its own, summed by the caller.
         params, _ = vary_alike(params, read_inputs(layer.x_ndim, xs)[0])
         hs, pull, marks = jax.vjp(hidden, params.cell, has_aux=True)
-        read = read_of(params.readout, hs, marks, targets, weights)
-        value, d_hs, d_readout = by_hand(params.readout, hs, marks, *read)
+        value, d_hs, d_readout = of_outputs(params, hs, marks, targets, weights)
         # (59) and (60), from every step to all steps before it
         (d_cell,) = pull(d_hs)
         return value, NetworkParams(d_cell, d_readout)
 
     def cotangents(params, xs, targets, state=None, *, weights=None, **options):
+        params = _read_params(params)
         hs, _, marks = unfold(layer, params.cell, xs, state, **options)
-        read = read_of(params.readout, hs, marks, targets, weights)
-        return by_hand(params.readout, hs, marks, *read)[:2]
+        return of_outputs(params, hs, marks, targets, weights)[:2]
 
-    def read_of(params, hs, marks, targets, weights):
-        _check_readout(params, hs)
-        ys = jax.ShapeDtypeStruct((*hs.shape[:-1], params.w_y.shape[1]), hs.dtype)
-        return read_targets(measure, ys, targets, weights, marks)
+    def of_outputs(params, hs, marks, targets, weights):
+        read = read_readout("params.readout", params.readout, hs)
+        ys = jax.ShapeDtypeStruct((*hs.shape[:-1], read.w_y.shape[1]), hs.dtype)
+        targets, shares = read_targets(measure, ys, targets, weights, marks)
+        return by_hand(read, hs, marks, targets, shares)
 
     @jax.jit
     def by_hand(params, hs, marks, targets, shares):

@@ -8,19 +8,23 @@ Bengio (2013), arXiv 1211.5063, Algorithm 1.
 """
 
 from functools import partial
-from numbers import Real
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from jax import Array, lax
-from jax.core import Tracer
 
-from jaxrnn._core.checks import check_flag, check_number, check_positive
-from jaxrnn._core.numerics import global_norm as global_norm
+from jaxrnn._core.checks import as_arrays, check_flag, check_number, check_positive
+from jaxrnn._core.numerics import global_norm as _norm
 from jaxrnn._core.numerics import sum_dtype, widen
+from jaxrnn._core.updates import (
+    check_optimizer,
+    check_state,
+    read_flush,
+    read_gradients,
+    read_weight,
+)
 
 
 class ClipState(NamedTuple):
@@ -54,11 +58,23 @@ def _one(condition: Array) -> Array:
     return condition.astype(jnp.int32)
 
 
+def global_norm(tree: Any) -> Array:
+    """The 2-norm over all leaves, in float32 or better whatever their dtypes.
+
+    Scaled by the largest element, so that no square over- or underflows. NaN or inf
+    in any leaf gives NaN or inf.
+
+    Raises:  TypeError or ValueError for a leaf that is no floating array.
+    """
+    return _norm(as_arrays("tree", tree, floats=True))
+
+
 def clip_by_global_norm(threshold: float) -> optax.GradientTransformation:
     """Algorithm 1, with the norm that it saw kept in its state.
 
     Math:    g ← g · threshold/‖g‖ if ‖g‖ ≥ threshold
-    Raises:  TypeError unless the threshold is a number, ValueError unless positive.
+    Raises:  TypeError unless the threshold is a number, ValueError unless positive;
+             `update`, for updates that are no floating arrays, or another's state.
     Edge:    the norm is taken in float32 whatever the leaves, so that float16 neither
              overflows to a zero update nor underflows; a non-finite norm makes every
              leaf non-finite (`accumulate` skips such gradients before they come here).
@@ -73,7 +89,9 @@ def clip_by_global_norm(threshold: float) -> optax.GradientTransformation:
 
     def update(updates, state, params=None):
         del params
-        norm = global_norm(updates)
+        check_state(state, ClipState)
+        updates = as_arrays("updates", updates, floats=True)
+        norm = _norm(updates)
         clips = ~(norm < threshold)  # so that NaN is not taken for small
         ratio = threshold / norm
         # A ratio of 0, from a norm of inf, would be a silent zero update.
@@ -107,8 +125,8 @@ def accumulate(
             weight is negative; count it in `skipped`, and go on with the window.
     Raises:  ValueError unless `steps` is a positive integer, TypeError for another
              optimizer or flag; `update`, for gradients that are not as the params, a
-             weight that is no number or is known to be negative, or a flush that is
-             no boolean.
+             weight that is no number or is known to be negative, a flush that is no
+             boolean, or another's state.
     Edge:    a window whose weights are all zero makes no update.
     Source:  the seed's equation 61. `optax.MultiSteps` has no weights and no flush, and
              runs the optimiser at every step on a mean rounded to the gradients' dtype;
@@ -130,8 +148,9 @@ def accumulate(
         )
 
     def update(updates, state, params=None, *, weight=1.0, flush=False, **extra):
-        weight, flush = read_weight(weight), _read_flush(flush)
-        _check_gradients(updates, state.mean)
+        weight, flush = read_weight(weight), read_flush(flush)
+        check_state(state, AccumulateState)
+        updates = read_gradients(updates, state.mean)
         total = state.weight + weight
 
         def add(mean, g):  # the running mean: m + (g - m) w/Σw
@@ -142,7 +161,7 @@ def accumulate(
         moved = jax.tree.map(add, state.mean, updates)
         accept = jnp.array(True)
         if skip_nonfinite:
-            leaves = [total, global_norm(moved), *jax.tree.leaves(updates)]
+            leaves = [total, _norm(moved), *jax.tree.leaves(updates)]
             finite = jnp.stack([jnp.isfinite(a).all() for a in leaves]).all()
             accept = finite & (weight >= 0)
         mean = jax.tree.map(partial(jnp.where, accept), moved, state.mean)
@@ -173,60 +192,6 @@ def accumulate(
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def check_optimizer(optimizer: Any) -> None:
-    """Raise unless it is an Optax optimiser."""
-    if not isinstance(optimizer, optax.GradientTransformation):
-        raise TypeError(
-            "optimizer: expected an Optax optimiser such as optax.adam(1e-3), got "
-            f"{type(optimizer).__name__}"
-        )
-
-
-def read_weight(weight: Any) -> Array:
-    """A weight as a float32 scalar; or an error, unless it is a number of 0 or more."""
-    if not isinstance(weight, Real | np.ndarray | Array):
-        raise TypeError(f"weight: expected a number, got {type(weight).__name__}")
-    read = jnp.asarray(weight, jnp.float32)
-    if read.shape:
-        raise ValueError(f"weight: expected a scalar, got shape {read.shape}")
-    if not isinstance(weight, Tracer) and np.asarray(weight) < 0:
-        raise ValueError(f"weight: expected a number of 0 or more, got {weight}")
-    return read
-
-
-def _read_flush(flush: Any) -> Array:
-    dtype = getattr(flush, "dtype", type(flush))
-    if dtype not in (bool, jnp.bool_) or jnp.shape(flush):
-        raise TypeError(f"flush: expected True or False, got {flush!r}")
-    return jnp.asarray(flush)
-
-
-def _check_gradients(gradients: Any, mean: Any) -> None:
-    """Raise unless the gradients are like the window's mean, whose dtype is wide."""
-    given, wanted = (
-        {jax.tree_util.keystr(path): leaf for path, leaf in leaves}
-        for leaves in map(jax.tree_util.tree_leaves_with_path, (gradients, mean))
-    )
-    same = jax.tree.structure(gradients) == jax.tree.structure(mean)
-    if not same:
-        raise ValueError(
-            "gradients: expected the tree of the params that init was given, with "
-            f"the leaves {list(wanted)}, got {list(given)}"
-        )
-    for name, leaf in wanted.items():
-        g = given[name]
-        if jnp.shape(g) != leaf.shape:
-            raise ValueError(
-                f"gradients{name}: expected shape {leaf.shape}, got {jnp.shape(g)}"
-            )
-        dtype = jnp.result_type(g)
-        if not jnp.issubdtype(dtype, jnp.floating) or sum_dtype(dtype) != leaf.dtype:
-            raise TypeError(
-                f"gradients{name}: expected {leaf.dtype} or what sums in it, got "
-                f"{dtype}"
-            )
-
-
 def _like(tree: Any, reference: Any) -> Any:
     return jax.tree.map(lambda a, b: a.astype(b.dtype), tree, reference)
 
@@ -244,6 +209,12 @@ def flush(
         raise TypeError(
             "state: expected that of accumulate(...) or recurrent(...), which alone "
             f"have a window to close, got {type(state).__name__}"
+        )
+    check_optimizer(optimizer)
+    if not isinstance(jax.eval_shape(optimizer.init, params), AccumulateState):
+        raise TypeError(
+            "optimizer: expected that of accumulate(...) or recurrent(...), got one "
+            "without a window"
         )
     zeros = jax.tree.map(jnp.zeros_like, params)
     return optimizer.update(zeros, state, params, weight=0.0, flush=True)
@@ -266,8 +237,10 @@ def recurrent(
     Raises:  as `accumulate` and `clip_by_global_norm`.
     """
     check_optimizer(optimizer)
+    check_positive("accumulate", accumulate)
     inner = optimizer
     if clip_norm is not None:
+        check_number("clip_norm", clip_norm, low=0)
         inner = optax.chain(clip_by_global_norm(clip_norm), optimizer)
     return _accumulate(inner, accumulate, skip_nonfinite=skip_nonfinite)
 

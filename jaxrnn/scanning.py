@@ -66,11 +66,18 @@ def scan(
         raise ValueError(f"length: expected {steps}, the steps of xs, got {length}")
     params, state = jax.tree.map(jnp.asarray, (params, state))
     part = Transition(step, _none, _none, _none, ranks)
-    plan = Plan(max(1, round(steps**0.5)), "borders") if checkpoint else Plan()
+    plan = Plan(_chunk(jax.tree.leaves(xs)[0]))
+    if checkpoint:
+        plan = Plan(max(1, round(steps**0.5)), "borders")
     inputs = turn(xs) if reverse else xs
     ys, _, final = by_hand(plan, part, Carrier(params, state), Marks(), inputs)
     return final, turn(ys) if reverse else ys
 
 
-def _none(*_: Any) -> None:
+def _chunk(xs: Any) -> int:
+    """Steps whose derivative is taken at once; xs [T, rows, ...] or [T, D]."""
+    return max(1, 1024 // max(1, xs.shape[1] if xs.ndim > 2 else 1))
+
+
+def _none(*_: Any) -> Any:
     """Stands for the functions of a `Transition` that a scan never calls."""

@@ -2,25 +2,33 @@
 
 from collections.abc import Callable
 from functools import partial
+from numbers import Integral
 from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from jax import Array, lax
 from jax.core import Tracer
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from jaxrnn._core.checks import check_alike, check_choice
-from jaxrnn._core.numerics import widen
-from jaxrnn.optim import (
-    AccumulateState,
-    ClipState,
-    check_optimizer,
-    global_norm,
-    read_weight,
+from jaxrnn._core.checks import (
+    as_arrays,
+    check_choice,
+    read_alike,
 )
+from jaxrnn._core.mesh import check_divides, check_mesh, spec_of, vary
+from jaxrnn._core.numerics import global_norm, widen
+from jaxrnn._core.trees import describe
+from jaxrnn._core.updates import (
+    check_optimizer,
+    read_flush,
+    read_leaves,
+    read_weight,
+    rises,
+    states_in,
+)
+from jaxrnn.optim import AccumulateState, ClipState
 
 
 class TrainState(NamedTuple):
@@ -85,9 +93,11 @@ def init_train_state(
 ) -> TrainState:
     """The state before the first step. It copies, since `train_step` donates.
 
-    Raises:  TypeError unless `optimizer` is an Optax optimiser.
+    Raises:  TypeError unless `optimizer` is an Optax optimiser, params are floating
+             arrays and the state's parts are arrays.
     """
     check_optimizer(optimizer)
+    params, state = as_arrays("params", params, floats=True), as_arrays("state", state)
     start = TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params), state)
     return jax.tree.map(jnp.copy, start)
 
@@ -125,19 +135,22 @@ def train_step(
             and on a mesh from the device's place as well, for rows of their own.
     Edge:    a batch whose weight is 0 has error 0 and gradient 0, whatever mean of
              nothing the loss made, on one device as on a mesh.
-    Raises:  TypeError for another optimizer, reduce or seed; at trace time, ValueError
-             if the mesh has more than one axis or the batch or the state does not
-             divide by it, or for a train state that was given to a step before; and
-             TypeError for a loss that returns something else than it should.
+    Raises:  TypeError or ValueError for another loss, optimizer, mesh, reduce or seed;
+             at trace time, if the batch or the state does not divide by the mesh, for a
+             train state that was given to a step before, a batch that is no numbers, a
+             flush without a window, or a loss that returns something else than it
+             should.
     """
     check_optimizer(optimizer)
     check_choice("reduce", reduce, ("mean", "sum"))
-    if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int)):
+    if not callable(loss):
+        got = type(loss).__name__
+        raise TypeError(f"loss: expected a function (params, state, batch), got {got}")
+    if seed is not None and (isinstance(seed, bool) or not isinstance(seed, Integral)):
         raise TypeError(f"seed: expected an integer or None, got {seed!r}")
     optimizer = optax.with_extra_args_support(optimizer)
     if mesh is not None:
-        if len(mesh.axis_names) != 1:
-            raise ValueError(f"mesh: expected one axis, got {mesh.axis_names}")
+        check_mesh(mesh)
         mesh = Mesh(mesh.devices, mesh.axis_names)  # `jax.make_mesh` has explicit axes
     measure = partial(_gradients, loss, reduce)
     run = measure if mesh is None else partial(_on_mesh, measure, reduce, mesh)
@@ -146,17 +159,17 @@ def train_step(
     def compiled(train_state, batch, flush):
         count, params, before, state = train_state
         key = () if seed is None else (jax.random.fold_in(jax.random.key(seed), count),)
-        spec = None if mesh is None else _spec(batch, batch_spec, mesh)
+        spec = None if mesh is None else spec_of(batch, batch_spec, mesh)
         found = run(params, state, batch, key, spec)
         updates, after = optimizer.update(
             found.grads, before, params, weight=found.weight, flush=flush
         )
-        skipped = _rises(AccumulateState, "skipped", before, after)
-        kept = [c.norm for c in _parts(after, ClipState)]
+        skipped = rises(AccumulateState, "skipped", before, after)
+        kept = [c.norm for c in states_in(after, ClipState)]
         metrics = Metrics(
             error=found.error,
             norm=kept[0] if kept else global_norm(found.grads),
-            clipped=_rises(ClipState, "clipped", before, after),
+            clipped=rises(ClipState, "clipped", before, after),
             skipped=skipped,
             aux=found.aux,
         )
@@ -165,11 +178,13 @@ def train_step(
         return TrainState(count + 1, params, after, state), metrics
 
     def step(train_state, batch, *, flush=False):
-        _check_alive(train_state)
+        train_state = _read_train_state(train_state)
+        _check_flush(flush, train_state)
+        batch = read_leaves("batch", batch)
         if mesh is not None:  # placed alike at every call: one compilation
-            _check_divides("batch", batch, _spec(batch, batch_spec, mesh), mesh)
+            check_divides("batch", batch, spec_of(batch, batch_spec, mesh), mesh)
             train_state = _place(train_state, mesh)
-        return compiled(train_state, batch, flush)
+        return compiled(train_state, batch, read_flush(flush))
 
     return step
 
@@ -180,13 +195,21 @@ def _gradients(loss, reduce, params, state, batch, key, spec=None) -> _Found:
 
     def checked(params):
         out = loss(params, state, batch, *key)
-        if not isinstance(out, tuple) or len(out) != 2 or type(out[1]) is not Outcome:
-            raise TypeError(f"loss: expected (error, Outcome(...)), got {out!r:.80}")
-        return out
+        pair = isinstance(out, tuple) and len(out) == 2
+        if not pair or type(out[1]) is not Outcome:
+            got = f"(error, {describe(out[1])})" if pair else describe(out)
+            raise TypeError(f"loss: expected (error, Outcome(...)), got {got}")
+        error = jnp.asarray(out[0])
+        if error.shape or not jnp.issubdtype(error.dtype, jnp.floating):
+            raise TypeError(
+                "loss: expected an error that is one floating number, got "
+                f"{error.dtype}{list(error.shape)}"
+            )
+        return error, out[1]
 
     (error, outcome), grads = jax.value_and_grad(checked, has_aux=True)(params)
     new = jax.tree.map(jnp.asarray, outcome.state)
-    check_alike("Outcome.state", new, state)
+    new = read_alike("Outcome.state", new, state)
     aux = jax.tree.map(jnp.asarray, outcome.aux)
     for path, a in jax.tree_util.tree_leaves_with_path(aux):
         if not jnp.issubdtype(a.dtype, jnp.floating):
@@ -208,15 +231,15 @@ def _on_mesh(measure, reduce, mesh, params, state, batch, key, spec) -> _Found:
 
     def on_one_device(params, state, batch, key):
         # Varying parameters have local gradients: one sum at the end, none inside.
-        params = jax.tree.map(partial(_vary, axis=axis), params)
+        params = jax.tree.map(partial(vary, axis=axis), params)
         key = jax.tree.map(lambda k: jax.random.fold_in(k, lax.axis_index(axis)), key)
         found = measure(params, state, batch, key)
-        weight = _vary(found.weight, axis)
+        weight = vary(found.weight, axis)
         total = lax.psum(weight, axis)
         some = jnp.where(total == 0, 1, total)
 
         def together(a):
-            part = widen(_vary(a, axis))
+            part = widen(vary(a, axis))
             if reduce == "mean":
                 part = part * (weight.astype(part.dtype) / some.astype(part.dtype))
             return lax.psum(part, axis).astype(a.dtype)
@@ -236,29 +259,23 @@ def _on_mesh(measure, reduce, mesh, params, state, batch, key, spec) -> _Found:
     )(params, state, batch, key)
 
 
-def _parts(opt_state: Any, kind: type) -> list[Any]:
-    """The states of this kind inside an optimiser's state."""
-
-    def is_kind(part):
-        return isinstance(part, kind)
-
-    return [p for p in jax.tree.leaves(opt_state, is_leaf=is_kind) if is_kind(p)]
-
-
-def _rises(kind: type, count: str, before: Any, after: Any) -> Array:
-    """Whether a count of states of this kind goes up."""
-    pairs = zip(_parts(before, kind), _parts(after, kind), strict=True)
-    rises = [getattr(b, count) > getattr(a, count) for a, b in pairs]
-    return jnp.stack(rises).any() if rises else jnp.array(False)
+def _read_train_state(train_state: Any) -> TrainState:
+    """The train state; or a clear error, where it is none or was donated."""
+    if not isinstance(train_state, TrainState):
+        raise TypeError(
+            "train_state: expected a TrainState, as init_train_state gives it, got "
+            f"{describe(train_state)}"
+        )
+    return read_leaves("train_state", train_state)
 
 
-def _check_alive(train_state: Any) -> None:
-    """Raise if its buffers were given away."""
-    leaves = (a for a in jax.tree.leaves(train_state) if isinstance(a, Array))
-    if any(a.is_deleted() for a in leaves if not isinstance(a, Tracer)):
+def _check_flush(flush: Any, train_state: TrainState) -> None:
+    """Raise for a known True where no window is to be closed."""
+    known = flush is not False and not isinstance(flush, Tracer)
+    if known and read_flush(flush) and not states_in(train_state, AccumulateState):
         raise ValueError(
-            "train_state: its buffers were donated to a step before this one; go on "
-            "with the train state that the step returned"
+            "flush: expected False, since the optimizer is not one of "
+            "optim.accumulate(...) or optim.recurrent(...), got True"
         )
 
 
@@ -266,35 +283,5 @@ def _place(train_state: TrainState, mesh: Mesh) -> TrainState:
     """On every device of the mesh, the recurrent state's rows split over them."""
     whole = NamedSharding(mesh, PartitionSpec())
     rows = NamedSharding(mesh, PartitionSpec(*mesh.axis_names))
-    _check_divides("state", train_state.state, rows.spec, mesh)
+    check_divides("state", train_state.state, rows.spec, mesh)
     return jax.device_put(train_state, TrainState(whole, whole, whole, rows))
-
-
-def _spec(batch: Any, batch_spec: Any, mesh: Mesh) -> Any:
-    (axis,) = mesh.axis_names
-    return _time_major_spec(batch, axis) if batch_spec is None else batch_spec
-
-
-def _vary(a: Array, axis: str) -> Array:
-    if axis in jax.typeof(a).manual_axis_type.varying:
-        return a
-    return lax.pcast(a, axis, to="varying")
-
-
-def _time_major_spec(batch: Any, axis: str) -> Any:
-    return jax.tree.map(
-        lambda a: PartitionSpec(*[None, axis][-np.ndim(a) :] if np.ndim(a) else ()),
-        batch,
-    )
-
-
-def _check_divides(name: str, tree: Any, spec: Any, mesh: Mesh) -> None:
-    specs = jax.tree.broadcast(spec, tree)
-    for a, s in zip(jax.tree.leaves(tree), jax.tree.leaves(specs), strict=True):
-        split = next((i for i, axis in enumerate(s) if axis is not None), None)
-        shape = np.shape(a)
-        if split is not None and (len(shape) <= split or shape[split] % mesh.size):
-            raise ValueError(
-                f"{name}: expected axis {split} of shape {shape} to divide by the "
-                f"mesh's {mesh.size} devices"
-            )

@@ -2,6 +2,7 @@
 
 import inspect
 import re
+from collections import Counter
 
 import pytest
 from fuzz import (
@@ -17,20 +18,14 @@ from fuzz import (
 
 import jaxrnn
 
-# Wanted are 0, 0 and 2 %; these are what is left, of 6,534 calls. They only go down.
-LEFT = {"silent": 152, "refused": 29, "obscure": 773}
-
 
 @pytest.mark.slow
-def test_thousands_of_wrong_calls_are_refused_in_plain_words_but_for_those_left():
+def test_thousands_of_wrong_calls_are_refused_in_plain_words():
     outcomes = judged(calls())
     assert len(outcomes) > 6500
-    found = [o.verdict for o in outcomes]
-    for verdict, most in LEFT.items():
-        assert found.count(verdict) <= most, listing(outcomes)
-
-
-HELPERS = "_", "check_optimizer", "read_"
+    found = Counter(o.verdict for o in outcomes)
+    assert not found["silent"] + found["refused"], listing(outcomes)
+    assert found["obscure"] <= 0.02 * len(outcomes), listing(outcomes)
 
 
 def functions():
@@ -39,7 +34,7 @@ def functions():
     for module in (jaxrnn, *(getattr(jaxrnn, name) for name in (*modules, "training"))):
         prefix = module.__name__.removeprefix("jaxrnn").lstrip(".")
         for name, value in vars(module).items():
-            if inspect.isfunction(value) and not name.startswith(HELPERS):
+            if inspect.isfunction(value) and not name.startswith("_"):
                 home = value.__module__
                 if home.startswith("jaxrnn.") and not home.startswith("jaxrnn._core"):
                     yield value, f"{prefix}.{name}".lstrip(".")

@@ -263,6 +263,19 @@ def test_what_has_no_gradient_and_unknown_references_are_named():
         check_gradients(scaled(1.0), {**PARAMS, "n": np.arange(3)}, XS)
     with pytest.raises(ValueError, match="against: expected some of"):
         check_gradients(scaled(1.0), PARAMS, XS, against=("backward",))
+    with pytest.raises(ValueError, match="against: expected some of"):
+        check_gradients(scaled(1.0), PARAMS, XS, against=3)
+    for seed in (-1, 1.5, True, [0]):
+        with pytest.raises(ValueError, match="seed: expected an integer of 0 or more"):
+            check_gradients(scaled(1.0), PARAMS, XS, seed=seed)
+    for dtype in (np.float16, "flaot32", 3):
+        with pytest.raises(ValueError, match="dtype: expected float32 or float64"):
+            check_gradients(scaled(1.0), PARAMS, XS, dtype=dtype)
+    for params in (None, {}):
+        with pytest.raises(TypeError, match="params: expected arrays, got"):
+            check_gradients(scaled(1.0), params, XS)
+    with pytest.raises(TypeError, match=r"params\['w'\]: expected a plain array"):
+        check_gradients(scaled(1.0), {"w": np.ma.ones(3)}, XS)
     with pytest.raises(ValueError, match=r"lengths: expected values in 0\.\.3"):
         check(elman(), lengths=np.array([1, 9]))
 
@@ -575,13 +588,24 @@ def test_nan_in_a_gradient_is_wrong_and_worst():
         (lambda p, xs, gradient: p["w"] * xs, "scalar"),
         (lambda p, xs, gradient: 0 * p["w"].sum(), "depend on params"),
         (lambda p, xs, gradient: p["w"].sum() * jnp.nan, "finite scalar"),
+        (lambda p, xs, gradient: lax.complex(p["w"][0], p["w"][0]), "got complex128"),
+        (lambda p, xs, gradient: "E", "scalar, got str"),
     ],
-    ids=["vector", "dead", "nan"],
+    ids=["vector", "dead", "nan", "complex", "str"],
 )
 def test_error_that_cannot_be_checked_is_refused(f, message):
     with pytest.raises(ValueError, match=message):
         check_gradients(f, PARAMS, XS)
     assert not jax.config.read("jax_enable_x64")  # though it raised
+
+
+def test_a_batch_that_the_function_does_not_take_is_named():
+    for f, batch in ((scaled(1.0), ()), (lambda p, xs: p["w"].sum(), (XS,))):
+        with pytest.raises(TypeError, match=r"f_or_network: expected a function that "):
+            check_gradients(f, PARAMS, *batch)
+    net = network(elman())
+    with pytest.raises(TypeError, match="batch: expected xs and targets, got 1 of"):
+        check_gradients(net, draw_params(net), np.ones((3, 2)))
 
 
 @pytest.mark.parametrize("wrong", [elman(), None, "lstm"], ids=["cell", "None", "str"])

@@ -24,6 +24,7 @@ PLACES = [
     "scanning",
     "generation",
     "backprop",
+    "readouts",
     "networks",
     "gradient_flow",
     "online",

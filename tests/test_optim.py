@@ -489,12 +489,12 @@ def test_recurrent_can_let_nan_through():
 def test_steps_must_be_a_positive_integer(steps):
     with pytest.raises(ValueError, match="steps"):
         accumulate(optax.sgd(1.0), steps)
-    with pytest.raises(ValueError, match="steps"):
+    with pytest.raises(ValueError, match="accumulate: expected a positive integer"):
         recurrent(optax.sgd(1.0), accumulate=steps)
 
 
 def test_recurrent_refuses_a_threshold_that_is_not_positive():
-    with pytest.raises(ValueError, match="threshold"):
+    with pytest.raises(ValueError, match="clip_norm: expected a positive number"):
         recurrent(optax.sgd(1.0), clip_norm=0.0)
 
 
@@ -652,6 +652,31 @@ A, B = jnp.ones(2), jnp.ones(3)
             lambda: recurrent(1e-3),
             TypeError,
             "optimizer: expected an Optax optimiser such as optax.adam(1e-3), got flo",
+        ),
+        (
+            lambda: _update({"a": np.ma.ones(2, "f4"), "b": B}),
+            TypeError,
+            "gradients['a']: expected a plain array, got a masked one",
+        ),
+        (
+            lambda: accumulate(optax.sgd(1.0), 2).update(A, (), A),
+            TypeError,
+            "state: expected AccumulateState, as init gives it, got a tuple of 0",
+        ),
+        (
+            lambda: clip_by_global_norm(1.0).update(A, None),
+            TypeError,
+            "state: expected ClipState, as init gives it, got None",
+        ),
+        (
+            lambda: global_norm([A, B.astype(complex)]),
+            TypeError,
+            "tree[1]: expected a floating dtype, got complex64",
+        ),
+        (
+            lambda: flush(optax.sgd(1.0), accumulate(optax.sgd(1.0), 2).init(A), A),
+            TypeError,
+            "optimizer: expected that of accumulate(...) or recurrent(...)",
         ),
         (lambda: accumulate(optax.adam, 2), TypeError, "optimizer: expected an Opta"),
         (lambda: clip_by_global_norm("1"), TypeError, "threshold: expected a positive"),

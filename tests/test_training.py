@@ -451,6 +451,23 @@ def used_twice():
     step(state, data())
 
 
+def on_one(loss, batch, **options):
+    optimizer = optax.sgd(1.0)
+    state = init_train_state(jnp.ones(()), optimizer)
+    return train_step(loss, optimizer)(state, batch, **options)
+
+
+def test_a_batch_holds_keys_numbers_and_arrays_of_any_byte_order():
+    def loss(params, state, batch):
+        xs, scale, key = batch
+        return (params * xs).mean() * scale + jax.random.uniform(key), Outcome()
+
+    key = jax.random.key(0)
+    wanted = float(jax.random.uniform(key)) + 5
+    _, metrics = on_one(loss, (np.arange(5.0, dtype=">f4"), 2.5, key))
+    assert float(metrics.error) == pytest.approx(wanted, rel=1e-6)
+
+
 def on_two(loss, batch, state=None, **options):
     optimizer = optax.sgd(1.0)
     step = train_step(loss, optimizer, mesh_of(2), **options)
@@ -460,7 +477,11 @@ def on_two(loss, batch, state=None, **options):
 @pytest.mark.parametrize(
     ("call", "error", "words"),
     [
-        (used_twice, ValueError, "train_state: its buffers were donated"),
+        (
+            used_twice,
+            ValueError,
+            "train_state.step: got an array that has been del",
+        ),
         (
             lambda: on_two(scalar_loss, jnp.ones(3), jnp.ones((3, 2))),
             ValueError,
@@ -510,6 +531,52 @@ def on_two(loss, batch, state=None, **options):
             "seed: expected an integer or None",
         ),
         (lambda: train_step(scalar_loss, 1e-3), TypeError, "optimizer: expected an O"),
+        (lambda: train_step(3, optax.sgd(1.0)), TypeError, "loss: expected a function"),
+        (
+            lambda: train_step(scalar_loss, optax.sgd(1.0), jax.devices()),
+            TypeError,
+            "mesh: expected a jax.sharding.Mesh or None",
+        ),
+        (
+            lambda: on_two(scalar_loss, jnp.ones(4), batch_spec=PartitionSpec("rows")),
+            ValueError,
+            "batch_spec: expected a PartitionSpec over the mesh's axis 'data'",
+        ),
+        (
+            lambda: on_two(scalar_loss, jnp.ones(4), batch_spec=[PartitionSpec()] * 2),
+            ValueError,
+            "batch_spec: expected a PartitionSpec, or a pytree of them that nests",
+        ),
+        (
+            lambda: on_one(lambda p, s, x: (p * x, Outcome()), jnp.ones(4)),
+            TypeError,
+            "loss: expected an error that is one floating number, got float32[4]",
+        ),
+        (
+            lambda: on_one(scalar_loss, np.ma.ones(4)),
+            TypeError,
+            "batch: expected a plain array, got a masked one",
+        ),
+        (
+            lambda: on_one(scalar_loss, jnp.ones(4), flush="yes"),
+            TypeError,
+            "flush: expected True or False, got 'yes'",
+        ),
+        (
+            lambda: on_one(scalar_loss, jnp.ones(4), flush=True),
+            ValueError,
+            "flush: expected False, since the optimizer is not one of",
+        ),
+        (
+            lambda: train_step(scalar_loss, optax.sgd(1.0))((), jnp.ones(4)),
+            TypeError,
+            "train_state: expected a TrainState",
+        ),
+        (
+            lambda: init_train_state(jnp.ones(2, int), optax.sgd(1.0)),
+            TypeError,
+            "params: expected a floating dtype, got int32",
+        ),
     ],
 )
 def test_wrong_calls_are_named(call, error, words):

@@ -14,14 +14,20 @@ pytestmark = pytest.mark.skipif(
 )
 
 HEADER = """
+from typing import assert_type
+
 import jax
+from jax import Array
 from jaxrnn import (
-    bidirectional, elman, gru, indrnn, layer_norm, lru, lstm, noisy, stack, unroll
+    LSTMState, NetworkParams, State, bidirectional, elman, gru, indrnn, layer_norm, lru,
+    lstm, network, noisy, stack, unroll
 )
 key = jax.random.key(0)
 cell = lstm()
 p = cell.init(key, input_size=3, hidden_size=4)
 xs = jax.numpy.ones((5, 3))
+net = network(cell)
+q = net.init(key, 3, 4, 2)
 """
 WRONG = [
     'elman("Tanh")',
@@ -41,6 +47,15 @@ WRONG = [
     "layer_norm(lstm)",
     "noisy(stack(lstm()))",
     "stack(lstm()).init(key, inputsize=3, hidden_size=4)",
+    'network(cell, "mse")',
+    "net.init(key, 3, 4)",
+    "net.apply(q, xs, chunksize=3)",
+    "net.error(q, xs, xs, lenghts=3)",
+    'net.error(q, xs, xs, gradient="auto")',
+    "net.gradients(q, xs, xs, return_state=True)",
+    "net.gradients(p, xs, xs)",
+    "net.cotangents(q, xs)",
+    "assert_type(unroll(elman(), p, xs), tuple[Array, LSTMState])",
 ]
 RIGHT = [
     'elman("tanh")',
@@ -59,6 +74,18 @@ RIGHT = [
     'bidirectional(gru(), merge="sum")',
     "bidirectional(gru(), merge=None)",
     "noisy(layer_norm(lstm()), zoneout=(0.1, 0.2))",
+    'network(stack(lstm(), gru()), "squared", "tanh").init(key, 3, (4, 5), 2)',
+    "network(gru(), lambda ys, targets: (ys - targets).sum(-1))",
+    "unroll(cell, p, jax.device_get(xs))",
+    "unroll(stack(gru()), p, xs, return_states=True, noise=None)",
+    "net.error(q, jax.device_get(xs), xs, lengths=3, weights=xs, noise=None)",
+    "assert_type(unroll(elman(), p, xs, lengths=3), tuple[Array, State])",
+    "assert_type(unroll(layer_norm(cell), p, xs, p), tuple[Array, LSTMState])",
+    "assert_type(unroll(gru(), p, xs, return_states=True), tuple[State, State])",
+    "assert_type(net.error(q, xs, xs, reverse=True), Array)",
+    "assert_type(net.error(q, xs, xs, return_state=True)[0], Array)",
+    "assert_type(net.gradients(q, xs, xs), tuple[Array, NetworkParams])",
+    "assert_type(net.cotangents(q, xs, xs, store='states'), tuple[Array, Array])",
 ]
 
 

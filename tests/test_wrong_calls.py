@@ -56,6 +56,11 @@ def net_run(**changes):
     return NET.gradients(**given | changes)
 
 
+def two_outputs():
+    net = network(bidirectional(gru(), merge=None))
+    return net.apply(net.init(key(), 2, 3, 4), XS)
+
+
 def in_jit(lengths):
     return jax.jit(lambda xs: unroll(lstm(), P, xs, lengths=lengths))(XS)
 
@@ -393,7 +398,7 @@ WRONG = {
     "targets of other outputs": (
         lambda: net_run(targets=np.zeros((5, 2, 3), "f4")),
         ValueError,
-        "targets: expected shape (5, 2, 4)",
+        "targets: expected shape [5, 2, 4]",
     ),
     "targets of integers": (
         lambda: net_run(targets=np.zeros((5, 2, 4), int)),
@@ -403,7 +408,32 @@ WRONG = {
     "weights of rows": (
         lambda: net_run(weights=np.ones(2, "f4")),
         ValueError,
-        "weights: expected shape (5, 2)",
+        "weights: expected shape [5, 2]",
+    ),
+    "outputs in two parts to read from": (
+        two_outputs,
+        TypeError,
+        "hs: expected one array to read from, got Directions(",
+    ),
+    "params of a cell for a network": (
+        lambda: net_run(params=P),
+        TypeError,
+        "params: expected NetworkParams, got Params(",
+    ),
+    "return_state a number": (
+        lambda: NET.error(net_params(), XS, XS, return_state=1),
+        TypeError,
+        "return_state: expected True or False, got 1",
+    ),
+    "network's key a number": (
+        lambda: NET.init(0, 2, 3, 4),
+        TypeError,
+        "key: expected a random key",
+    ),
+    "network's bias a word": (
+        lambda: NET.init(key(), 2, 3, 4, bias="no"),
+        TypeError,
+        "bias: expected True or False, got 'no'",
     ),
     "network's xs": (lambda: net_run(xs=XS[..., :1]), ValueError, "xs: expected shape"),
     "network's lengths": (
@@ -414,7 +444,7 @@ WRONG = {
     "readout of other units": (
         lambda: readout(net_params().readout, XS),
         ValueError,
-        "hs: expected shape [..., 3]",
+        "params.w_y: expected shape [2, O], since hs",
     ),
     # gradients checked, accumulated, clipped
     "nothing to check": (

@@ -7,6 +7,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from experiments.benchmarks import transitions
 from experiments.benchmarks.contenders import (
     DEEP,
     Size,
@@ -44,7 +45,8 @@ def studies(cells: Sequence[str]) -> dict[str, Callable[[], Rows]]:
         name: lambda study=study: [row for cell in cells for row in study(cell)]
         for name, study in every.items()
     }
-    return over | {"growth": growth, "depth": depth}
+    over |= {"growth": growth, "depth": depth}
+    return over | {"transitions": lambda: transitions.measure(2 * SECONDS)}
 
 
 def sweep(cell: str) -> Rows:

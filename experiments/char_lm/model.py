@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 import jaxrnn
 from experiments.char_lm.text import Corpus, streams, window, windows
+from jaxrnn.model import Gradient
 from jaxrnn.training import Outcome
 
 CELLS = {"elman": jaxrnn.elman, "lstm": jaxrnn.lstm, "gru": jaxrnn.gru}
@@ -40,7 +41,7 @@ class Model(NamedTuple):
         """
         return jax.nn.one_hot(indices, self.symbols) * math.sqrt(self.symbols)
 
-    def error(self, params, state, batch, gradient="manual"):
+    def error(self, params, state, batch, gradient: Gradient = "manual"):
         """Mean cross-entropy of a window [T, B], in nats, and the state after it."""
         inputs, targets = batch
         error, state = self.network.error(

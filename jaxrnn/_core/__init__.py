@@ -7,6 +7,7 @@ From the bottom up:
     checks, by_value        errors at trace time; one object for equal arguments
     sizes                   what init is asked for: a key, sizes, a dtype, batch axes
     maps                    z = x W_x + b, r = h W_s + b_s, and sums of outer products
+    updates, mesh           what an optimiser is given; a batch over devices
     marks                   lengths, resets, zoneout: what differs by step and row
     chunks                  how a run over time is cut up, and scanned
     forward                 one step, and the loop over time

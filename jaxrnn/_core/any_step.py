@@ -19,7 +19,7 @@ import jax.numpy as jnp
 
 from jaxrnn._core.checks import describe
 from jaxrnn._core.inputs import axes_of
-from jaxrnn._core.numerics import joined, over_batch, real_only, widen
+from jaxrnn._core.numerics import is_real, joined, over_batch, real_only, widen
 from jaxrnn._core.rule import Rule
 from jaxrnn.layer import Carrier, Transition
 
@@ -127,8 +127,13 @@ def gather(
     adjoints: Any,
     d_outputs: Any,
 ) -> tuple[Any, Any]:
-    """Every parameter's gradient and every input's, by one vjp of all steps at once."""
-    params = carrier.params
+    """Every parameter's gradient and every input's, by one vjp of all steps at once.
+
+    In float32 at least: the sums over rows and steps are inside that vjp.
+    """
+    dtypes = jax.tree.map(lambda a: a.dtype, real_only(xs))
+    params, xs, before, adjoints = map(_widened, (carrier.params, xs, before, adjoints))
+    d_outputs = None if d_outputs is None else _widened(real_only(d_outputs))
 
     def every_step(real_params, real_xs):
         def one(state, x):
@@ -139,8 +144,13 @@ def gather(
     (_, outputs), pull = jax.vjp(every_step, real_only(params), real_only(xs))
     if d_outputs is None:
         d_outputs = jax.tree.map(jnp.zeros_like, outputs)
-    d_params, d_xs = pull((adjoints, real_only(d_outputs)))
-    return jax.tree.map(widen, d_params), d_xs
+    d_params, d_xs = pull((adjoints, d_outputs))
+    return d_params, jax.tree.map(lambda g, dtype: g.astype(dtype), d_xs, dtypes)
+
+
+def _widened(tree: Any) -> Any:
+    """Every leaf that can have a gradient in the dtype of its sums."""
+    return jax.tree.map(lambda a: widen(a) if is_real(a) else a, tree)
 
 
 BY_VJP = Rule(ahead, advance, linearize, gather)

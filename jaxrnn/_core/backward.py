@@ -14,7 +14,6 @@ import jax
 import jax.numpy as jnp
 
 from jaxrnn._core.chunks import Plan, scan_chunks, scan_steps
-from jaxrnn._core.equations import Deltas
 from jaxrnn._core.forward import scan_part
 from jaxrnn._core.marks import (
     Marks,
@@ -149,7 +148,7 @@ def backward(
             )
             d_restart = jax.tree.map(jnp.add, d_restart, to_restart)
             if delta is not None and delta.r is delta.z:
-                delta = Deltas(delta.z, None)  # so that the scan stores it once
+                delta = delta._replace(r=None)  # so that the scan stores it once
             return (before, d_restart), (delta, live if reach else None)
 
         (adjoint, d_restart), (deltas, adjoints) = scan_steps(
@@ -159,7 +158,7 @@ def backward(
             reverse=True,
         )
         if deltas is not None and deltas.r is None:
-            deltas = Deltas(deltas.z, deltas.z)
+            deltas = deltas._replace(r=deltas.z)
         new, d_xs = gather(part, carrier, marks, xs, at, deltas, adjoints, d_outputs)
         sums = jax.tree.map(jnp.add, sums, new)
         deltas = None if carrier.deltas is None else deltas

@@ -102,6 +102,12 @@ def as_array(name: str, value: Any, *, allow_lists: bool = False) -> Array:
     As JAX does, float64 becomes float32 unless x64 is enabled. What would lose
     something without a word is refused: a masked array's mask, deleted buffers.
     """
+    value = as_numbers(name, value, allow_lists=allow_lists)
+    return value if isinstance(value, Array) else jnp.asarray(value)
+
+
+def as_numbers(name: str, value: Any, *, allow_lists: bool = False) -> Any:
+    """The same, but NumPy's arrays stay where they are, in native byte order."""
     if isinstance(value, np.ma.MaskedArray):
         raise TypeError(
             f"{name}: expected a plain array, got a masked one, whose mask would be "
@@ -127,7 +133,7 @@ def as_array(name: str, value: Any, *, allow_lists: bool = False) -> Array:
         raise ValueError(f"{name}: expected an array, got a ragged list") from None
     if value.dtype.kind not in "biufcV" or value.dtype.names:
         raise TypeError(f"{name}: expected numbers, got {value.dtype}")
-    return jnp.asarray(value.astype(value.dtype.newbyteorder("="), copy=False))
+    return value.astype(value.dtype.newbyteorder("="), copy=False)
 
 
 def check_alive(name: str, value: Any) -> None:

@@ -16,10 +16,6 @@ Store = Literal["activations", "states", "borders"]
 # speed, few enough for its coefficients to stay in the cache.
 _CHUNK_ROWS = 1024
 
-# Layers of D + H from here on store their activations: to compute one again would take
-# D + H multiplications, more time than to write and read it.
-_WIDE = 192
-
 
 class Plan(NamedTuple):
     """Static choices of a run: the caller's, and made for a cell by `make_plan`."""
@@ -36,18 +32,17 @@ def check_plan(chunk_size: Any, store: Any) -> None:
     check_choice("store", store, (*get_args(Store), None))
 
 
-def make_plan(plan: Plan, width: int, steps: int, rows: int) -> Plan:
+def make_plan(plan: Plan, store: Store, steps: int, rows: int) -> Plan:
     """The plan as asked, the rest by the sizes; even chunks where T allows it.
 
     Args:
-        width: D + H of a cell; 0 of a step whose activations are always made again.
+        store: what is stored unless the caller has said.
         steps, rows: T and the rows of the batch.
     """
     # In a loop on a CPU, the input's product costs no more than ahead of it, and the
     # memory of [T, ..., G·H] is spared; elsewhere, a small product more is what costs.
     plan = plan._replace(ahead=jax.default_backend() != "cpu")
-    if plan.store is None:
-        plan = plan._replace(store="activations" if width >= _WIDE else "states")
+    plan = plan._replace(store=plan.store or store)
     length = max(1, steps)
     if plan.chunk:
         return plan._replace(chunk=min(plan.chunk, length))

@@ -11,6 +11,7 @@ import optax
 from jax import Array
 from jax.core import Tracer
 
+from jaxrnn._core.checks import as_array, as_arrays, check_array, check_shape
 from jaxrnn._core.marks import Marks, live_only
 
 
@@ -71,7 +72,7 @@ def by_function(f: Callable[[Array, Array], Array]) -> Error:
 
 def read_targets(
     error: Error, ys: Any, targets: Any, weights: Any, marks: Marks
-) -> tuple[Array, Array]:
+) -> tuple[Any, Array]:
     """The targets, zero past each row's length, and each step's share of E, [T, ...].
 
     ys: an array, or its shape and dtype. A share is w / Σw, and zero where all weights
@@ -81,60 +82,37 @@ def read_targets(
              dtype; ValueError for labels, or targets of the sigmoid, that are known,
              count and are out of range.
     """
-    steps = ys.shape[:-1]
-    given = _targets(error, ys, targets)
+    read = _targets(error, ys, targets)
     shares = shares_of(ys, weights, marks)
-    _check_range(error, ys.shape[-1], given, weights, marks)
+    _check_range(error, ys.shape[-1], targets, weights, marks)
     if error.integer_targets:
-        labels = jnp.asarray(given)
-        wide = jnp.int64 if labels.dtype.itemsize == 8 else jnp.int32
-        labels = labels.astype(wide)
+        wide = jnp.int64 if read.dtype.itemsize == 8 else jnp.int32
+        labels = read.astype(wide)
         wrong = (labels < 0) | (labels >= ys.shape[-1])
         shares = jnp.where(wrong & (shares != 0), jnp.nan, shares)
-        given = jnp.where(wrong, 0, labels)
-    live = marks.live
-    if live is None:
-        return jnp.asarray(given), shares
-
-    def inside(a):
-        taken = live.reshape(steps + (1,) * (a.ndim - len(steps)))
-        return jnp.where(taken, a, jnp.zeros_like(a))
-
-    return inside(jnp.asarray(given)), shares
+        read = jnp.where(wrong, 0, labels)
+    return live_only(Marks(marks.live), read), shares
 
 
 def _targets(error: Error, ys: Any, targets: Any) -> Any:
-    """The targets, unless they are wrong whatever their values."""
+    """The targets as arrays, unless they are wrong whatever their values."""
     steps = ys.shape[:-1]
-    shape = steps if error.integer_targets else ys.shape
-    _check_plain("targets", targets)
-    if error.any_targets and targets.shape[: len(steps)] != steps:
-        raise ValueError(f"targets: expected shape {steps} + ..., got {targets.shape}")
     if error.any_targets:
+        targets = as_arrays("targets", targets)
+        for leaf in jax.tree.leaves(targets):
+            if leaf.shape[: len(steps)] != steps:
+                raise ValueError(
+                    f"targets: expected shape {steps} + ..., got {leaf.shape}"
+                )
         return targets
-    if targets.shape != shape:
-        raise ValueError(f"targets: expected shape {shape}, got {targets.shape}")
-    if error.integer_targets and not jnp.issubdtype(targets.dtype, jnp.integer):
-        raise TypeError(f"targets: expected integer labels, got {targets.dtype}")
-    if not error.integer_targets and targets.dtype != ys.dtype:
-        raise TypeError(f"targets: expected {ys.dtype}, got {targets.dtype}")
+    targets = as_array("targets", targets)
+    if not error.integer_targets:
+        check_array("targets", targets, ys.shape, ys.dtype)
+    else:
+        check_shape("targets", targets, steps)
+        if not jnp.issubdtype(targets.dtype, jnp.integer):
+            raise TypeError(f"targets: expected integer labels, got {targets.dtype}")
     return targets
-
-
-def _check_plain(name: str, value: Any) -> None:
-    """Raise unless it is an array that JAX reads as it stands."""
-    if isinstance(value, np.ma.MaskedArray):
-        raise TypeError(
-            f"{name}: expected an array, got a masked one, whose mask would be lost; "
-            "give weights that are 0 there"
-        )
-    if not hasattr(value, "shape") or not hasattr(value, "dtype"):
-        raise TypeError(f"{name}: expected an array, got {type(value).__name__}")
-    if not getattr(value.dtype, "isnative", True):
-        raise TypeError(
-            f"{name}: expected the machine's byte order, got {value.dtype.str}; "
-            "convert it by .astype(...)"
-        )
 
 
 def _check_range(
@@ -164,15 +142,11 @@ def shares_of(ys: Any, weights: Any, marks: Marks) -> Array:
     shape = ys.shape[:-1]
     if weights is None and marks.live is None:
         return jnp.full(shape, 1 / max(1, math.prod(shape)), ys.dtype)
-    if weights is None:
-        weights = jnp.ones(shape, ys.dtype)
-    _check_plain("weights", weights)
-    if weights.shape != shape:
-        raise ValueError(f"weights: expected shape {shape}, got {weights.shape}")
+    weights = jnp.ones(shape, ys.dtype) if weights is None else weights
+    weights = as_array("weights", weights)
     if jnp.issubdtype(weights.dtype, jnp.integer) or weights.dtype == bool:
-        weights = jnp.asarray(weights).astype(ys.dtype)  # such as a mask
-    if weights.dtype != ys.dtype:
-        raise TypeError(f"weights: expected {ys.dtype}, got {weights.dtype}")
-    inside = live_only(marks, jnp.asarray(weights)[..., None])[..., 0]
+        weights = weights.astype(ys.dtype)  # such as a mask
+    check_array("weights", weights, shape, ys.dtype)
+    inside = live_only(marks, weights[..., None])[..., 0]
     total = inside.sum()
     return inside / jnp.where(total == 0, 1, total)

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
+from jax import Array, lax
 from jax.core import Tracer
 
 from jaxrnn._core.checks import as_array, check_shape
@@ -136,6 +136,24 @@ def live_only(marks: Marks, values: Any) -> Any:
 def inside_only(marks: Marks, values: Any) -> Any:
     """`values`, and zero past each row's length."""
     return live_only(Marks(live=marks.inside), values)
+
+
+def held_outputs(marks: Marks, outputs: Any) -> Any:
+    """Outputs [T, ...] where a step is taken; elsewhere the one before, put out again.
+
+    Zero before a row's first step.
+    """
+    if marks.live is None:
+        return outputs
+    steps = jnp.arange(len(marks.live)).reshape(-1, *[1] * (marks.live.ndim - 1))
+    last = lax.cummax(jnp.where(marks.live, steps, -1), axis=0)
+
+    def again(a):
+        at = last.reshape(last.shape + (1,) * (a.ndim - last.ndim))
+        found = jnp.take_along_axis(a, jnp.maximum(at, 0), axis=0)
+        return jnp.where(at < 0, jnp.zeros_like(a), found)
+
+    return jax.tree.map(again, outputs)
 
 
 def turn(values: Any) -> Any:

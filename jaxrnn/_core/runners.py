@@ -17,14 +17,22 @@ from typing import Any
 import jax
 
 from jaxrnn._core.backward import backward
-from jaxrnn._core.chunks import Plan, make_plan
+from jaxrnn._core.chunks import Plan, Store, make_plan
 from jaxrnn._core.forward import forward
 from jaxrnn._core.inputs import axes_of
-from jaxrnn._core.marks import Marks, inside_only
+from jaxrnn._core.marks import Marks, held_outputs, inside_only
 from jaxrnn._core.mesh import vary_alike
 from jaxrnn._core.numerics import real_only
 from jaxrnn.cell import Cell
 from jaxrnn.layer import Carrier, Transition
+
+# Cells of D + H from here on store their activations: to compute one again would take
+# D + H multiplications, more time than to write and read it.
+_WIDE = 192
+
+# A transition's state of so many times the numbers that it reads at a step, such as a
+# matrix memory, is made again in less time than it is written and read.
+_LARGE = 16
 
 
 def _scanned(
@@ -36,14 +44,24 @@ def _scanned(
     xs: Any,
 ) -> tuple[Any, Any, Any]:
     steps, *batch = axes_of(part.x_ndim if isinstance(part, Transition) else None, xs)
-    width = 0
-    if isinstance(part, Cell):
-        width = carrier.params.w_x.shape[0] + carrier.params.w_s.shape[0]
-    plan = make_plan(plan, width, steps, math.prod(batch))
+    store = _default_store(part, carrier, jax.tree.map(lambda a: a[:1], xs))
+    plan = make_plan(plan, store, steps, math.prod(batch))
     steps = marks._replace(inside=None)
     out, final = rule(part, plan, *vary_alike(carrier, steps, xs))
-    outputs, states = inside_only(marks, out)
+    outputs, states = out
+    if isinstance(part, Transition) and marks.live is not marks.inside:
+        outputs = held_outputs(marks, outputs)
+    outputs, states = inside_only(marks, (outputs, states))
     return states[0] if outputs is None else outputs, states, final
+
+
+def _default_store(part: Cell | Transition, carrier: Carrier, x: Any) -> Store:
+    """What costs least to leave for the backward pass."""
+    if isinstance(part, Cell):
+        width = carrier.params.w_x.shape[0] + carrier.params.w_s.shape[0]
+        return "activations" if width >= _WIDE else "states"
+    state, reads = (sum(a.size for a in jax.tree.leaves(t)) for t in (carrier.state, x))
+    return "borders" if state >= _LARGE * reads else "states"
 
 
 def _run(part, plan, carrier, marks, xs):

@@ -69,7 +69,7 @@ def _pullback(own, coefficients, adjoint):
     return d_z, d_r, State(adjoint.h * update + d_gated * reset)
 
 
-def reset_before() -> Cell:
+def reset_before() -> Cell[State]:
     """`gru(reset_after=False)`."""
     return Cell(
         init=make_init(gates=3, recurrent_gates=2, own=draw_candidate),

@@ -80,7 +80,7 @@ def make_cell(
     projection_bias: bool,
     memory_clip: float | None,
     memory_norm: bool,
-) -> Cell:
+) -> Cell[LSTMState]:
     """The cell with these parts; `lstm` checks them."""
     gates = 3 if coupled else 4
 

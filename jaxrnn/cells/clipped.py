@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from jaxrnn._core.by_value import by_value
 from jaxrnn._core.checks import check_cell, check_number
-from jaxrnn.cell import Cell
+from jaxrnn.cell import Cell, Its
 
 
 def _clip(threshold: float, adjoint: Any) -> Any:
@@ -28,7 +28,7 @@ def _clip(threshold: float, adjoint: Any) -> Any:
 
 
 @by_value
-def clipped(cell: Cell, threshold: float) -> Cell:
+def clipped(cell: Cell[Its], threshold: float) -> Cell[Its]:
     """A cell that clips the adjoint of its state at every step of the backward pass.
 
     The forward pass is unchanged. λ_t, the gradient of all errors from t on with

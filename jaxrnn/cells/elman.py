@@ -29,7 +29,7 @@ def elman(
     activation: Name | Callable[[Array], Array] = "tanh",
     *,
     recurrent: Literal["orthogonal", "identity"] = "orthogonal",
-) -> Cell:
+) -> Cell[State]:
     """The Elman cell, s_t = Φ(x_t W_x + s_{t-1} W_s + b).
 
     Args:

@@ -80,7 +80,7 @@ def _pullback(own, coefficients, adjoint):
 
 
 @by_value
-def gru(*, reset_after: bool = True) -> Cell:
+def gru(*, reset_after: bool = True) -> Cell[State]:
     """The GRU cell; gates in the order r, z, n, with h' = (1-z) ⊙ n + z ⊙ h.
 
     The columns of w_x [D, 3H], w_s [H, 3H], b and b_s [3H] have that order: 3 (D H + H²

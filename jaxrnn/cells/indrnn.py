@@ -35,7 +35,7 @@ def _draw_u(key: Array, params: Params) -> Recurrent:
 
 
 @by_value
-def indrnn(activation: Name | Callable[[Array], Array] = "relu") -> Cell:
+def indrnn(activation: Name | Callable[[Array], Array] = "relu") -> Cell[State]:
     """The IndRNN cell: w_x [D, H], w_s [H, 0], `own.u` [H], drawn from 0..1.
 
     Args:

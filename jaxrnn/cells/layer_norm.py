@@ -15,7 +15,7 @@ from jax import Array, lax
 from jaxrnn._core.by_value import by_value
 from jaxrnn._core.checks import check_cell
 from jaxrnn._core.numerics import add_bias, spread
-from jaxrnn.cell import Cell
+from jaxrnn.cell import Cell, Its
 
 _EPSILON = 1e-5
 
@@ -63,7 +63,7 @@ class _Kept(NamedTuple):
 
 
 @by_value
-def layer_norm(cell: Cell) -> Cell:
+def layer_norm(cell: Cell[Its]) -> Cell[Its]:
     """A cell whose two maps are layer-normalised before the gates.
 
     The gates read LN(x_t W_x) + LN(h_{t-1} W_s), each over all its G·H columns. The

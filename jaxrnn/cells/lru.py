@@ -73,7 +73,7 @@ def _halve(params: Params) -> Params:
 @by_value
 def lru(
     *, r_min: float = 0.0, r_max: float = 1.0, max_phase: float = 2 * math.pi
-) -> Cell:
+) -> Cell[State]:
     """The LRU cell: w_x [D, 2N], w_s [2N, 0], `own` a `Ring` [N]; hidden_size is 2N.
 
     Args:

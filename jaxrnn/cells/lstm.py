@@ -92,7 +92,7 @@ def lstm(
     projection_bias: bool = False,
     memory_clip: float | None = None,
     memory_norm: bool = False,
-) -> Cell:
+) -> Cell[LSTMState]:
     """The LSTM cell; gates in the order i, f, g, o.
 
     The columns of w_x [D, 4H], w_s [H, 4H] and b [4H] have that order: 4 (D H + H² + H)

@@ -64,7 +64,7 @@ def _pullback(own, coefficients, adjoint):
 
 
 @by_value
-def mgu() -> Cell:
+def mgu() -> Cell[State]:
     """The MGU cell: w_x [D, 2H], w_s [H, H] for the gate, `own.w_n` [H, H].
 
     Returns: a `Cell` with a `State`.

@@ -46,7 +46,7 @@ def _pullback(own, coefficients, adjoint):
 
 
 @by_value
-def mingru() -> Cell:
+def mingru() -> Cell[State]:
     """The minGRU cell: w_x [D, 2H], w_s [H, 0].
 
     Returns: a `Cell` with a `State`.

@@ -10,8 +10,10 @@ small leaf is not hidden by a large one, and the cost does not grow with the lea
 network's gradient is compared with other derivations as well: see `derivations`.
 """
 
-from collections.abc import Callable, Sequence
+import inspect
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from numbers import Integral
 from typing import Any
 
 import jax
@@ -19,7 +21,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from jaxrnn._core.door import as_layer
+from jaxrnn._core.inputs import read_inputs
 from jaxrnn._core.marks import make_marks
+from jaxrnn._core.trees import describe
+from jaxrnn._core.updates import read_leaves
 from jaxrnn.gradcheck.derivations import DERIVATIONS, derivations
 from jaxrnn.gradcheck.programs import Given, Programs, check_programs, programs
 from jaxrnn.gradcheck.report import Comparison, GradientReport, compare, leaf_name
@@ -64,10 +70,11 @@ def check_gradients(
     Returns: a `GradientReport`, one row per leaf and reference; true if all are close.
              Tolerances: 1e-10, and 1e-6 for differences; in another dtype a rounding
              budget of 1e3 eps. The truncated gradient is shown and not judged.
-    Raises:  TypeError for anything else than a Network or a callable, or params that
-             are not floating; ValueError for another dtype than float32 or float64, an
-             unknown reference, a function that does not hand `gradient` on, if the
-             error is not a finite scalar, or if it does not change with params at all.
+    Raises:  TypeError for anything else than a Network or a function of this batch, or
+             params that are not floating; ValueError for another dtype than float32 or
+             float64, a seed that is no integer of 0 or more, an unknown reference, a
+             function that does not hand `gradient` on, if the error is not a finite
+             scalar, or if it does not change with params at all.
     Source:  the adjoint identity as in Griewank & Walther (2008), "Evaluating
              Derivatives", §3.3.
     """
@@ -77,17 +84,22 @@ def check_gradients(
             "f_or_network: expected a jaxrnn.Network or a function, "
             f"got {type(f).__name__}"
         )
-    dtype = np.dtype(np.float64 if dtype is None else dtype)
-    if dtype not in (np.float32, np.float64):
-        raise ValueError(f"dtype: expected float32 or float64, got {dtype}")
-    against = _checked(against)
+    dtype, against = _read_dtype(dtype), _checked(against)
+    if isinstance(seed, bool) or not isinstance(seed, Integral) or seed < 0:
+        raise ValueError(f"seed: expected an integer of 0 or more, got {seed!r}")
+    params, batch = read_leaves("params", params), read_leaves("batch", batch)
     _check_floating(params)
     static = tuple(
         sorted((k, v) for k, v in options.items() if k in _STATIC or v is None)
     )
-    arrays = {k: v for k, v in options.items() if k not in dict(static)}
+    arrays = {k: read_leaves(k, v) for k, v in options.items() if k not in dict(static)}
     if isinstance(f, Network):  # while they are known
-        make_marks(batch[0].shape[:-1], options.get("lengths"), options.get("resets"))
+        if len(batch) < 2:
+            raise TypeError(f"batch: expected xs and targets, got {len(batch)} of them")
+        xs, _ = read_inputs(as_layer(f.cell).x_ndim, batch[0])
+        make_marks(xs.shape[:-1], options.get("lengths"), options.get("resets"))
+    else:
+        _check_call(f, params, batch, options)
     with jax.enable_x64(True):
         params, given = _cast((params, Given(batch, arrays)), dtype)
         made = programs(f, static)
@@ -104,17 +116,44 @@ def check_gradients(
         return GradientReport(str(dtype), rows, steps, left_out)
 
 
+def _read_dtype(dtype: Any) -> np.dtype:
+    try:
+        read = np.dtype(np.float64 if dtype is None else dtype)
+    except TypeError:
+        read = None
+    if read not in (np.float32, np.float64):
+        raise ValueError(f"dtype: expected float32 or float64, got {dtype!r}")
+    return read
+
+
 def _checked(against: Sequence[str] | None) -> tuple[str, ...]:
     if against is None:
         return _REFERENCES
-    against = (against,) if isinstance(against, str) else tuple(against)
-    if not against or not set(against) <= set(_REFERENCES):
-        raise ValueError(f"against: expected some of {_REFERENCES}, got {against}")
-    return against
+    names = (against,) if isinstance(against, str) else against
+    names = tuple(names) if isinstance(names, Iterable) else ()
+    if not names or not all(name in _REFERENCES for name in names):
+        raise ValueError(f"against: expected some of {_REFERENCES}, got {against!r}")
+    return names
+
+
+def _check_call(f: Callable[..., Any], params: Any, batch: Any, options: Any) -> None:
+    """Raise unless the function takes this batch, these options and `gradient`."""
+    signature = inspect.signature(f)
+    try:
+        signature.bind(params, *batch, **{"gradient": "manual"} | options)
+    except TypeError:
+        given = ", ".join(["params", *["batch"] * len(batch), *options])
+        raise TypeError(
+            f"f_or_network: expected a function that takes ({given}, gradient=...), "
+            f"got one of {signature}"
+        ) from None
 
 
 def _check_floating(params: Any) -> None:
-    for path, leaf in jax.tree.leaves_with_path(params):
+    leaves = jax.tree.leaves_with_path(params)
+    if not leaves:
+        raise TypeError(f"params: expected arrays, got {describe(params)}")
+    for path, leaf in leaves:
         dtype = jnp.result_type(leaf)
         if not jnp.issubdtype(dtype, jnp.floating):
             raise TypeError(
@@ -128,10 +167,10 @@ def _rows(
 ) -> tuple[tuple[Comparison, ...], Any]:
     """Rows by leaf, and the manual gradient."""
     value, manual = made.manual(params, given)
-    if not jnp.isfinite(value):
+    if not np.isfinite(value):
         raise ValueError(f"E: expected a finite scalar, got {value}")
     reverse = made.reverse(params, given)
-    if not any(np.any(g) for g in jax.tree.leaves(reverse)):
+    if not any(np.asarray(g).any() for g in jax.tree.leaves(reverse)):
         raise ValueError("E: expected it to depend on params, but its gradient is 0")
 
     rng = np.random.default_rng(seed)
@@ -179,6 +218,7 @@ def _by_step(made: Programs, params: Any, given: Given) -> tuple[Comparison, ...
 def _differences(error: Any, params: Any, given: Given):
     """Central differences of E along v, in float64, stepped to the leaf's size."""
     params, given = _cast((params, given), jnp.float64)
+    params = jax.device_get(params)
 
     def along(v):
         # The leaf's own size; cbrt(eps) balances truncation, h², and rounding, eps/h.
@@ -193,7 +233,7 @@ def _differences(error: Any, params: Any, given: Given):
     return along
 
 
-def _moved(p: Array, d: np.ndarray, *, by: float) -> Array:
+def _moved(p: np.ndarray, d: np.ndarray, *, by: float) -> np.ndarray:
     return p + by * d.astype(p.dtype)
 
 
@@ -201,10 +241,12 @@ def _cast(tree: Any, dtype: Any) -> Any:
     """Every floating leaf in this dtype; the others as they are."""
 
     def cast(a):
-        a = jnp.asarray(a)
+        if isinstance(a, Array) and jnp.issubdtype(a.dtype, jax.dtypes.extended):
+            return a
+        a = np.asarray(a)  # by NumPy, which compiles nothing
         return a.astype(dtype) if jnp.issubdtype(a.dtype, jnp.floating) else a
 
-    return jax.tree.map(cast, tree)
+    return jax.device_put(jax.tree.map(cast, tree))
 
 
 def _random_like(rng: np.random.Generator, tree: Any) -> Any:

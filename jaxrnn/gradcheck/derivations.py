@@ -20,7 +20,7 @@ from jaxrnn import online, parallel
 from jaxrnn._core.door import as_layer
 from jaxrnn._core.folded import size_of
 from jaxrnn._core.marks import live_only, make_marks
-from jaxrnn.gradcheck.programs import Given, Programs
+from jaxrnn.gradcheck.programs import Given, Programs, jit_quick
 from jaxrnn.gradcheck.report import Comparison, compare, leaf_name
 from jaxrnn.networks import Network
 
@@ -114,10 +114,10 @@ def _run(cell: Any, reverse: bool, name: str, steps: int) -> Any:
         return d.params
 
     if name == "scan":
-        return jax.jit(scan)
+        return jit_quick(scan)
     if name == "rtrl":
-        return jax.jit(partial(forward, online.rtrl(cell, gradient="autodiff")))
-    return jax.jit(partial(forward, online.truncated(cell, 1, steps)))
+        return jit_quick(partial(forward, online.rtrl(cell, gradient="autodiff")))
+    return jit_quick(partial(forward, online.truncated(cell, 1, steps)))
 
 
 def _makes_the_start(cell: Any, params: Any, xs: Any) -> set[str]:
@@ -127,4 +127,4 @@ def _makes_the_start(cell: Any, params: Any, xs: Any) -> set[str]:
     start, pull = jax.vjp(lambda p: layer.initial_state(p, xs.shape[1:-1]), params)
     (d_params,) = pull(jax.tree.map(jnp.ones_like, start))
     leaves = jax.tree.leaves_with_path(d_params)
-    return {leaf_name(path) for path, leaf in leaves if np.any(leaf)}
+    return {leaf_name(path) for path, leaf in leaves if np.asarray(leaf).any()}
