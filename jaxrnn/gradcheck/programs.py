@@ -29,20 +29,21 @@ def jit_quick(f: Callable[..., Any]) -> Any:
 
 
 class Given(NamedTuple):
-    """What follows params in a call: positional, and the options that are arrays."""
+    """The arguments after params: positional ones, and options that are arrays."""
 
     batch: tuple[Any, ...]
     arrays: dict[str, Any]
 
 
 class Programs(NamedTuple):
-    """Compiled functions of (params, given), and of what is named beside them.
+    """Compiled functions of (params, given), some with one more argument.
 
     manual: E, and ∂E/∂params by hand. error: E. reverse: ∂E/∂params, JAX's own.
-    along(…, v): of E and of the outputs, their derivative along v, by forward AD.
+    along(…, v): the derivatives of E and of the outputs along v, by forward AD.
     pull(…, adjoint): Jᵀ λ of the outputs, by hand.
-    outputs: what λ pairs with. by_step: ∂E/∂xs by hand and JAX's own; a network's.
-    cotangents: ∂E/∂hs; a network's.
+    outputs: the outputs that λ pairs with.
+    by_step: ∂E/∂xs by hand and JAX's own; only for a network.
+    cotangents: ∂E/∂hs; only for a network.
     """
 
     manual: Callable[..., tuple[Array, Any]]
@@ -58,7 +59,7 @@ class Programs(NamedTuple):
 def programs(f: Any, static: tuple[tuple[str, Any], ...]) -> Programs:
     """The programs of a network or a function with these static options.
 
-    Kept between calls, unless the function has no hash.
+    They are cached, unless the function has no hash.
     """
     try:
         return _kept(f, static)
@@ -160,7 +161,7 @@ def check_programs(made: Programs, params: Any, given: Given, forward: bool) -> 
 
 
 def _equations(jaxpr: Any) -> Iterator[Any]:
-    """All equations, those inside of equations included."""
+    """All equations, including nested ones."""
     for equation in jaxpr.eqns:
         yield equation
         for inner in jax.tree.leaves(
