@@ -23,7 +23,9 @@ from jaxrnn.layer import Layer
 class BPTT(NamedTuple):
     """The result of a backward pass: ∂E/∂params, ∂E/∂xs, ∂E/∂state, every δ_t and λ_t.
 
-    For a layer, `deltas` nests as its params and `adjoints` as its state.
+    Shapes:  params, xs and state as given; deltas.z and deltas.r [T, ..., G·H];
+             adjoints parts [T, ..., H]. For a layer, `deltas` nests as its params and
+             `adjoints` as its state.
     """
 
     params: Any

@@ -28,7 +28,7 @@ from jaxrnn._core.updates import (
 
 
 class ClipState(NamedTuple):
-    """`norm` before clipping (float32), updates `clipped` and `seen` (int32)."""
+    """Three scalars: the last `norm` before clipping, updates `clipped` and `seen`."""
 
     norm: Array
     clipped: Array
@@ -39,8 +39,8 @@ class AccumulateState(NamedTuple):
     """A window of gradients.
 
     mean: the weighted mean so far, in float32 or better.
-    weight, count: its total weight, and the number of gradients in it.
-    updates, skipped: counts over the whole run.
+    weight, count: scalars, its total weight and the number of gradients in it.
+    updates, skipped: scalars, counts over the whole run.
     inner: the optimiser's state.
     """
 

@@ -63,7 +63,7 @@ class Outcome(NamedTuple):
 
 
 class Metrics(NamedTuple):
-    """The metrics of one training step.
+    """The metrics of one training step; all but `aux` are scalars.
 
     error: of this batch, before the update.
     norm: ‖gradient‖ before clipping: of the newest update's gradient if the optimiser

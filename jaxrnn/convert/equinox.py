@@ -67,7 +67,8 @@ def to_equinox(params: Params, kind: str) -> dict[str, Any]:
     Args:
         params: `Params` of an `lstm` or a `gru`.
         kind: "lstm" or "gru".
-    Returns: arrays by field; biases are None without bias, for `use_bias=False`.
+    Returns: arrays [G·H, D] and so on by field; the biases are None for a cell without
+             them, as for `use_bias=False`.
     Raises:  ValueError or TypeError for parameters of another kind of cell.
     """
     check_choice("kind", kind, _KINDS)

@@ -86,7 +86,7 @@ def to_flax(params: Params, kind: str = "lstm") -> dict[str, Any]:
     Args:
         params: `Params`.
         kind: as in `from_flax`.
-    Returns: a nested dict of arrays.
+    Returns: a nested dict of arrays, kernels [D, H] and [H, H].
     Raises:  ValueError or TypeError for parameters of another kind of cell.
     """
     check_choice("kind", kind, list(GATES))
@@ -123,7 +123,7 @@ def to_nnx(params: Params, kind: str = "lstm") -> dict[str, Any]:
     Args:
         params: `Params`.
         kind: as in `from_nnx`.
-    Returns: a nested dict of arrays.
+    Returns: a nested dict of arrays, kernels as in `from_nnx`, [D, G·H] and [H, G·H].
     Raises:  ValueError or TypeError for parameters of another kind of cell, or a GRU's
              b_s whose n part is not zero, or is traced and so unknown.
     """

@@ -139,7 +139,7 @@ def to_haiku(
         kind: "lstm"; "gru", with the parameters of `gru(reset_after=False)`; or
             "elman", with those of `elman("relu")`.
         name: the core's full module name; by default Haiku's own, such as "lstm".
-    Returns: a nested dict of arrays, by module and name.
+    Returns: a nested dict of arrays, [D, G·H] and so on, by module and name.
     Raises:  ValueError or TypeError for parameters of another kind of cell.
     """
     check_choice("kind", kind, list(_CORES))

@@ -150,7 +150,7 @@ def to_keras(params: Any, kind: str = "lstm") -> list[Any]:
     Args:
         params: `Params`, or `Directions` of them for a `keras.layers.Bidirectional`.
         kind: as in `from_keras`.
-    Returns: a list of arrays for `layer.set_weights`.
+    Returns: a list of arrays, [D, G·H] and so on, for `layer.set_weights`.
     Raises:  ValueError or TypeError for parameters of another kind of cell.
     """
     check_choice("kind", kind, list(GATES))

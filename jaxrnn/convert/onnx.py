@@ -158,7 +158,8 @@ def to_onnx(
         params: of `elman`, `lstm` or `gru`, or of `backward_only` or `bidirectional`
             of it.
         kind: as in `from_onnx`.
-    Returns: (W, R, B), arrays; B is None if there is no bias.
+    Returns: (W [directions, G·H, D], R [directions, G·H, H], B [directions, 2·G·H]); B
+             is None if there is no bias.
     Raises:  ValueError or TypeError for an unknown kind or parameters of another cell.
     """
     check_choice("kind", kind, list(GATES))

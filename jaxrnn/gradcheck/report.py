@@ -48,6 +48,7 @@ class Comparison:
 class GradientReport:
     """Every comparison; `print` it for a table, `assert_close` to raise.
 
+    dtype: of the gradients.
     comparisons: one per leaf and reference.
     steps: of ∂E/∂x_t with reverse differentiation, one per time step.
     left_out: references that were not computed, with reasons.

@@ -14,7 +14,8 @@ from jaxrnn._core.trees import check_structure
 class Alignment(NamedTuple):
     """How a gradient g compares with a reference r, over all leaves together.
 
-    relative_error: ‖g - r‖ / ‖r‖; cosine: ⟨g, r⟩ / ‖g‖ ‖r‖; norm_ratio: ‖g‖ / ‖r‖.
+    relative_error, cosine, norm_ratio: ‖g - r‖ / ‖r‖, ⟨g, r⟩ / ‖g‖ ‖r‖ and ‖g‖ / ‖r‖,
+        scalars; from `truncation_bias` arrays [L], by lag.
     """
 
     relative_error: Array

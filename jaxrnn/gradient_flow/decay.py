@@ -12,7 +12,7 @@ from jaxrnn._core.checks import as_floats, check_number, check_within
 class Decay(NamedTuple):
     """The `rate` from one lag to the next, and its 95 % interval `low` to `high`.
 
-    Below 1 the gradient vanishes, above 1 it explodes.
+    All are [...]. Below 1 the gradient vanishes, above 1 it explodes.
     """
 
     rate: Array

@@ -119,7 +119,7 @@ def distinct(
     It cannot run inside `jit`, since the number of points left depends on values.
 
     Args:
-        points: from `fixed_points`.
+        points: from `fixed_points`, with states [R, H].
         speed: the largest q to keep.
         apart: the smallest distance ‖s - s'‖ between two points that are kept.
     Returns: the `FixedPoints` that are left.

@@ -24,7 +24,7 @@ _MOVED = 1e-4
 
 
 class Conditions(NamedTuple):
-    """What the weights alone imply for the gradient.
+    """What the weights alone imply for the gradient, as scalars.
 
     bound: η = σ_max(W_s) sup|Φ'|, so that ‖∂s_t/∂s_k‖ ≤ η^(t-k).
     vanishes: η < 1, sufficient for vanishing; otherwise the gradient may explode.

@@ -35,7 +35,7 @@ from jaxrnn.parallel.recurrence import jacobians, matrices_of, solve, steps_back
 
 
 class Newton(NamedTuple):
-    """How a run by Newton's method ended; for a layer, the worst of its cells.
+    """How a run by Newton's method ended, as scalars; the worst of a layer's cells.
 
     iterations: the number of sweeps.
     residual: the largest |s_t - f(s_{t-1})| of all steps, relative to the largest |f|
