@@ -90,7 +90,7 @@ def explode(units: int, updates: int, seed: int) -> dict[str, dict[str, Any]]:
     """Errors and norms by update of an IRNN's plain gradient descent, with and without
     clipping at 1, all else the same.
 
-    Its inputs and outputs are drawn ten times smaller; otherwise training fails at once.
+    Its inputs and outputs are ten times smaller; otherwise training fails at once.
     """
     cell = elman("relu", recurrent="identity")
     k_params, k_train = jax.random.split(jax.random.key(seed))

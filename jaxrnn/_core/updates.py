@@ -75,7 +75,7 @@ def read_gradients(gradients: Any, mean: Any) -> Any:
         floating = jnp.issubdtype(g.dtype, jnp.floating)
         if not floating or sum_dtype(g.dtype) != leaf.dtype:
             raise TypeError(
-                f"gradients{name}: expected {leaf.dtype} or what sums in it, got "
+                f"gradients{name}: expected a float that sums in {leaf.dtype}, got "
                 f"{g.dtype}"
             )
         read.append(g)

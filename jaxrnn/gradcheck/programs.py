@@ -1,7 +1,7 @@
-"""What a check runs, compiled once for a function, its static options and shapes.
+"""The programs of a check, compiled once per function, static options and shapes.
 
-The manual gradient is compiled as users have it. On a CPU, what it is compared with is
-compiled without optimisations, which takes half the time.
+The manual gradient is compiled as usual. On a CPU, the references are compiled without
+optimisations, which saves time since they run only a few times.
 """
 
 from collections.abc import Callable, Iterator
@@ -23,7 +23,7 @@ _QUICK = {
 
 
 def jit_quick(f: Callable[..., Any]) -> Any:
-    """`jax.jit`, for what runs a few times."""
+    """`jax.jit` for programs that run only a few times."""
     quick = jax.default_backend() == "cpu"
     return jax.jit(f, compiler_options=_QUICK if quick else None)
 
