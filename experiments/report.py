@@ -22,6 +22,7 @@ STUDIES = {
     "conversion": "experiments.conversion",
     "gradient_flow": "experiments.gradient_flow.study",
     "parallel": "experiments.parallel",
+    "transitions": "experiments.transitions",
 }
 BEGIN = "<!-- by python -m experiments.report, from here -->\n"
 END = "<!-- to here -->\n"

@@ -1,6 +1,7 @@
 """The hand-derived backward pass as a function: equations 59 and 60, every δ and λ."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -100,9 +101,7 @@ def send_back(
     if isinstance(cell, Cell):
         cotangents = per_part(cotangents, xs, carrier.state)
         plan = plan._replace(states=True)
-    if final is None:
-        final = jax.tree.map(jnp.zeros_like, carrier.state)
-    final = read_alike("final", final, carrier.state)
+    final = filled("final", final, carrier.state)
     inputs = carrier, marks, xs, cotangents, final
     d, restart = _pull(runner, plan, layer, reverse, *inputs)
     # Gradients of the initial state, for the parameters it is made of.
@@ -136,7 +135,7 @@ def _pull(runner, plan, layer, reverse, carrier, marks, xs, cotangents, final):
     )
     on = carrier._replace(noise=None, deltas=deltas, adjoints=adjoints)
     (outputs, _), pull = jax.vjp(run, on, xs)
-    d, d_xs = real_only(pull((filled(cotangents, outputs), final)))
+    d, d_xs = real_only(pull((filled("cotangents", cotangents, outputs), final)))
     return BPTT(d.params, d_xs, d.state, d.deltas, d.adjoints), d.restart
 
 
@@ -167,11 +166,14 @@ def per_part(cotangents: Any, xs: Array, state: Any) -> Any:
     return type(state)(*found)
 
 
-def filled(cotangents: Any, outputs: Any) -> Any:
-    """The cotangents, with zeros for those that are None."""
+def filled(name: str, cotangents: Any, outputs: Any) -> Any:
+    """The cotangents of outputs, with zeros for those that are None."""
 
     def fill(given, out):
         return jax.tree.map(jnp.zeros_like, out) if given is None else given
 
-    filled = jax.tree.map(fill, cotangents, outputs, is_leaf=lambda c: c is None)
-    return read_alike("cotangents", filled, outputs)
+    with suppress(ValueError):  # of another structure, which is said below
+        cotangents = jax.tree.map(
+            fill, cotangents, outputs, is_leaf=lambda c: c is None
+        )
+    return read_alike(name, cotangents, outputs)

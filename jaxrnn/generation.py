@@ -5,12 +5,13 @@ from typing import Any
 
 import jax
 
-from jaxrnn._core.checks import check_flag, check_positive, describe, read_alike
+from jaxrnn._core.checks import check_flag, check_positive, read_alike
 from jaxrnn._core.door import as_layer, check_forward
-from jaxrnn._core.folded import one_step
 from jaxrnn._core.inputs import read_inputs
 from jaxrnn._core.sizes import check_key
+from jaxrnn._core.trees import describe
 from jaxrnn.layer import LayerLike
+from jaxrnn.model import step
 from jaxrnn.scanning import scan
 
 
@@ -55,8 +56,9 @@ def generate(
     check_forward(layer)
     check_positive("length", length)
     check_flag("checkpoint", checkpoint)
-    if not callable(feed):
-        raise TypeError(f"feed: expected a function, got {describe(feed)}")
+    for name, f in (("feed", feed), ("layer_params", layer_params)):
+        if not callable(f) and not (name == "layer_params" and f is None):
+            raise TypeError(f"{name}: expected a function, got {describe(f)}")
     pick = layer_params or (lambda params: params)
     x, batch = read_inputs(layer.x_ndim, x, name="x", over_time=False)
     start = layer.initial_state(pick(params), batch)
@@ -66,13 +68,13 @@ def generate(
         check_key(key)
         keys = jax.random.split(key, length)
 
-    def step(params, carry, key):
+    def feeding(params, carry, key):
         state, x = carry
-        state, h = one_step(layer, pick(params), state, x, gradient="autodiff")
+        state, h = step(cell, pick(params), state, x)
         fed = read_alike("feed", feed(params, h, key), x)
         return (state, fed), (h, fed)
 
     (state, _), (hs, xs) = scan(
-        step, params, (state, x), keys, length=length, checkpoint=checkpoint
+        feeding, params, (state, x), keys, length=length, checkpoint=checkpoint
     )
     return hs, xs, state

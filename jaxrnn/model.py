@@ -9,16 +9,18 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from jaxrnn._core.checks import (
+    as_array,
     check_choice,
     check_features,
     check_flag,
     check_rank,
+    check_shape,
     read_alike,
 )
 from jaxrnn._core.chunks import Plan, Store, check_plan
 from jaxrnn._core.door import UNSAID, as_layer, check_forward, enter
 from jaxrnn._core.folded import one_step
-from jaxrnn._core.inputs import read_inputs
+from jaxrnn._core.inputs import axes_of, read_inputs
 from jaxrnn._core.marks import Marks, as_booleans, live_only, make_marks, states_before
 from jaxrnn._core.route import route
 from jaxrnn._core.runners import by_hand, by_jax
@@ -221,8 +223,13 @@ def last(hs: Any, lengths: Any = None) -> Any:
         raise ValueError("hs: expected outputs [T, ..., H] of one step or more")
     if lengths is None:
         return jax.tree.map(lambda a: a[-1], hs)
-    inside = make_marks(leaves[0].shape[:-1], lengths).inside
+    axes = leaves[0].shape[:-1]
+    if hs is not leaves[0]:  # a pytree, of whose leaves each has axes of its own
+        axes = len(leaves[0]), *as_array("lengths", lengths, allow_lists=True).shape
+    inside = make_marks(axes, lengths).inside
     assert inside is not None  # since lengths are given
+    for a in leaves:
+        check_shape("lengths", inside[0], a.shape[1 : len(axes)])
     before_end = inside & ~jnp.concatenate([inside[1:], jnp.zeros_like(inside[:1])])
     return jax.tree.map(lambda a: live_only(Marks(before_end), a).sum(0), hs)
 
@@ -261,8 +268,8 @@ def unfold(
 
 def trajectory(
     cell: LayerLike, params: Any, xs: Any, state: Any = None
-) -> tuple[Array, Any]:
-    """Return xs as an array, and the state before every step, parts [T, ..., H].
+) -> tuple[Any, Any, tuple[int, ...]]:
+    """Return xs as arrays, the state before every step [T, ..., H], and (T, *batch).
 
     Raises:  as `unroll`; ValueError for a layer that runs backward in time.
     """
@@ -271,7 +278,7 @@ def trajectory(
     carrier, _, xs = enter(layer, params, xs, state, noise=None)
     options = {"return_states": True, "noise": None}
     states, _, _ = unfold(layer, params, xs, carrier.state, **options)
-    return xs, states_before(carrier.state, states)
+    return xs, states_before(carrier.state, states), axes_of(layer.x_ndim, xs)
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2, 3))

@@ -22,7 +22,7 @@ from jaxrnn._core.by_value import by_value
 from jaxrnn._core.checks import as_arrays, check_choice, check_flag
 from jaxrnn._core.door import as_layer
 from jaxrnn._core.errors import ERRORS, by_function, read_targets
-from jaxrnn._core.inputs import read_inputs
+from jaxrnn._core.inputs import axes_of, check_vectors, read_inputs
 from jaxrnn._core.marks import inside_only
 from jaxrnn._core.mesh import vary_alike
 from jaxrnn._core.sizes import check_key, float_dtype
@@ -222,9 +222,15 @@ def network(
             own, init_readout(k_readout, width, output_size, bias, dtype)
         )
 
+    def hidden(params, xs, state, options):  # (56)
+        hs, final, marks = unfold(layer, params, xs, state, **options)
+        axes = axes_of(layer.x_ndim, xs)
+        check_vectors("cell", hs, axes, "which the readout multiplies by W_y")
+        return hs, final, marks
+
     def run(params, xs, state, options):
         params = _read_params(params)
-        hs, final, marks = unfold(layer, params.cell, xs, state, **options)
+        hs, final, marks = hidden(params.cell, xs, state, options)
         read = read_readout("params.readout", params.readout, hs)
         return inside_only(marks, readout(read, hs, output)), final, marks
 
@@ -241,15 +247,15 @@ def network(
         return (value, final) if return_state else value
 
     def gradients(params, xs, targets, state=None, *, weights=None, **options):
-        def hidden(p):  # (56)
-            hs, _, marks = unfold(layer, p, xs, state, **options)
+        def hidden_of(p):
+            hs, _, marks = hidden(p, xs, state, options)
             return hs, marks
 
         params = _read_params(params)
         layer.initial_state(params.cell)  # checks them, before they are traced
         # On a mesh each device has gradients of its own, summed by the caller.
         params, _ = vary_alike(params, read_inputs(layer.x_ndim, xs)[0])
-        hs, pull, marks = jax.vjp(hidden, params.cell, has_aux=True)
+        hs, pull, marks = jax.vjp(hidden_of, params.cell, has_aux=True)
         value, d_hs, d_readout = of_outputs(params, hs, marks, targets, weights)
         # (59) and (60), from every step to all steps before it
         (d_cell,) = pull(d_hs)
@@ -257,7 +263,7 @@ def network(
 
     def cotangents(params, xs, targets, state=None, *, weights=None, **options):
         params = _read_params(params)
-        hs, _, marks = unfold(layer, params.cell, xs, state, **options)
+        hs, _, marks = hidden(params.cell, xs, state, options)
         return of_outputs(params, hs, marks, targets, weights)[:2]
 
     def of_outputs(params, hs, marks, targets, weights):

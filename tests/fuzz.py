@@ -1640,8 +1640,111 @@ def onnx(own, kind) -> Iterator[Site]:
     yield Site("convert.to_onnx", convert.to_onnx, given, tries, words)
 
 
+def functions(good, *, none=REFUSE) -> Iterator[Try]:
+    """Of an option that is a function."""
+    yield Try("None", None, none)
+    for bad in (3, "f", 1.5, b"f", True):
+        yield Try("no function", bad)
+    yield Try("partial", partial(good), WORK)
+
+
+def any_step() -> Iterator[Site]:
+    """Transitions, scans and what else runs on functions of the caller's own."""
+    rng = np.random.default_rng(0)
+    own = {"w": rng.standard_normal((H, H)).astype("f4")}
+    xs, h = (rng.standard_normal(s).astype("f4") for s in ((T, B, H), (B, H)))
+
+    def step(p, s, x):
+        s = jnp.tanh(s @ p["w"] + x)
+        return s, s
+
+    def start(p):
+        return jnp.zeros(H, p["w"].dtype)
+
+    def init(key, inputs, units):
+        return {"w": jax.random.normal(key, (inputs, units))}
+
+    ranks = [Try("no rank", bad) for bad in (-1, 1.0, "1", None, (1, -1), True, [1])]
+    yield Site(
+        "transition",
+        jaxrnn.transition,
+        {"step": step, "initial_state": start},
+        {
+            "step": functions(step),
+            "initial_state": functions(start),
+            "init": functions(init, none=WORK),
+            "output_size": functions(len, none=WORK),
+            "x_ndim": [*ranks, Try("ranks", (1, 0), WORK), Try("zero", 0, WORK)],
+        },
+    )
+    made = jaxrnn.transition(step, initial_state=start)
+    other = [t for t in array(h, brief=True) if t.kind not in ("rank", "None")]
+    yield Site(
+        "unroll(transition)",
+        lambda xs, state: jaxrnn.unroll(made, own, xs, state),
+        {"xs": xs, "state": h},
+        {
+            "xs": [
+                t
+                for t in array(xs, free=(0,), brief=True)
+                if t.kind not in ("rank", "size", "int", "complex", "float16", "key")
+                and t.kind not in ("dict", "NamedTuple")
+            ],
+            "state": other,
+        },
+        {"state": ("state", "step"), "xs": ("xs", "state")},
+        binds=False,
+    )
+    nones = [Try("None", None, REFUSE)]
+    yield Site(
+        "scan",
+        jaxrnn.scan,
+        {"f": step, "params": own, "state": h, "xs": xs},
+        {
+            "f": functions(step),
+            "xs": nones + [t for t in array(xs, brief=True) if t.kind == "deleted"],
+            "length": positive(T, none=WORK),
+            "reverse": flag(True),
+            "checkpoint": flag(True),
+        },
+        {"xs": ("xs", "length")},
+    )
+    cell = jaxrnn.elman()
+    drawn = draw(cell, units=H, inputs=H, dtype="f4").params
+    yield Site(
+        "generate",
+        jaxrnn.generate,
+        {"cell": cell, "params": drawn, "x": h, "feed": lambda p, h, key: h}
+        | {"length": T, "key": None},
+        {
+            "cell": layer(forward_only=True),
+            "x": [t for t in array(h, free=(0,), brief=True) if t.kind != "rank"],
+            "feed": functions(lambda p, h, key: h),
+            "length": positive(T),
+            "key": key(none=WORK),
+            "layer_params": functions(lambda p: p, none=WORK),
+            "checkpoint": flag(True),
+        },
+    )
+    yield Site(
+        "constrained",
+        jaxrnn.constrained,
+        {"layer": cell, "constrain": lambda p: p},
+        {
+            "layer": layer(),
+            "constrain": functions(lambda p: p),
+            "raw": functions(lambda p: p, none=WORK),
+        },
+    )
+    yield Site(
+        "dense", jaxrnn.dense, {"activation": "relu"}, {"activation": choice("relu")}
+    )
+    it = jaxrnn.dense()
+    yield Site("dense().init", it.init, init_given(), initial())
+
+
 GROUPS = (runs, edges, folded, nested, factories, gates, combined, nets, flow)
-GROUPS += (learners, optimisers, steps, checks, conversions)
+GROUPS += (learners, optimisers, steps, checks, conversions, any_step)
 
 
 def sites(only: str = "") -> list[Site]:

@@ -12,6 +12,7 @@ import pytest
 from table import assert_alike
 
 import jaxrnn
+from experiments import transitions
 from experiments.benchmarks import beyond, contenders, figures, tables
 from experiments.benchmarks import study as benchmarks
 from experiments.benchmarks.contenders import Size
@@ -218,3 +219,13 @@ def test_a_stack_is_compared_with_every_peer_that_agrees(monkeypatch):
     assert all(row["ms"] > 0 for row in rows)
     page = page_of({"grid": [], "depth": rows})
     assert "| 3 lstm (4, 2, 3, 5) | manual |" in page
+
+
+def test_transitions_that_are_no_cells_have_the_gradient_of_their_scan(tmp_path):
+    config = transitions.Config(steps=60, seconds=0, out=tmp_path / "run")
+    rows = transitions.main(config)
+    assert len(rows) == 6
+    for row in rows:
+        assert row["float64_error"] < 1e-13
+        assert row["bfloat16_error_manual"] < 0.02
+    assert "matrix memory" in (tmp_path / "run" / "page.md").read_text()

@@ -70,7 +70,7 @@ class Run(NamedTuple):
 
 
 def draws(layers, sides, parts, dtype, sizes, seed=1):
-    """xs, the initial state in torch's layout, and cotangents of hs and final states."""
+    """xs, the initial state in torch's layout, and cotangents of hs and the ends."""
     rng = np.random.default_rng(seed)
 
     def normal(*shape):
@@ -316,7 +316,7 @@ def module_of(name, state_dict, **attributes):
 
 
 def cell_dict(name):
-    """The state dict of an LSTMCell or the like: the same arrays, shorter names."""
+    """An LSTMCell state dict or the like: the same arrays, shorter names."""
     return {part.removesuffix("_l0"): a for part, a in dict_of(name).items()}
 
 

@@ -3,6 +3,7 @@
 import inspect
 import re
 from collections import Counter
+from itertools import islice
 
 import pytest
 from fuzz import (
@@ -19,13 +20,23 @@ from fuzz import (
 import jaxrnn
 
 
+def assert_answered(outcomes):
+    found = Counter(o.verdict for o in outcomes)
+    assert not found["silent"] + found["refused"], listing(outcomes)
+    assert found["obscure"] <= 0.02 * len(outcomes), listing(outcomes)
+
+
+def test_every_sixtieth_call_is_answered_in_plain_words():
+    outcomes = judged(islice(calls(), 0, None, 61))
+    assert len(outcomes) > 100
+    assert_answered(outcomes)
+
+
 @pytest.mark.slow
 def test_thousands_of_wrong_calls_are_refused_in_plain_words():
     outcomes = judged(calls())
     assert len(outcomes) > 6500
-    found = Counter(o.verdict for o in outcomes)
-    assert not found["silent"] + found["refused"], listing(outcomes)
-    assert found["obscure"] <= 0.02 * len(outcomes), listing(outcomes)
+    assert_answered(outcomes)
 
 
 def functions():

@@ -7,7 +7,6 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.benchmarks import transitions
 from experiments.benchmarks.contenders import (
     DEEP,
     Size,
@@ -45,8 +44,7 @@ def studies(cells: Sequence[str]) -> dict[str, Callable[[], Rows]]:
         name: lambda study=study: [row for cell in cells for row in study(cell)]
         for name, study in every.items()
     }
-    over |= {"growth": growth, "depth": depth}
-    return over | {"transitions": lambda: transitions.measure(2 * SECONDS)}
+    return over | {"growth": growth, "depth": depth}
 
 
 def sweep(cell: str) -> Rows:

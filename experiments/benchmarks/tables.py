@@ -33,8 +33,6 @@ def tables(run: Run) -> list[Table]:
     ):
         if name in results:
             made.append(over_manual(title, results[name]))
-    if "transitions" in results:
-        made.append(any_step(results["transitions"]))
     if "sweeps" in results:
         made.append(exponents(results["sweeps"]))
     return [*made, every_row(grid)]
@@ -112,21 +110,6 @@ def over_manual(title: str, rows: Sequence[Row]) -> Table:
             value = row[key]  # torch's memory is not known
             line += ["" if value is None else f"{value * s:.2f}" for s in scales]
         lines.append([*line, number(row.get("error"), ".2%")])
-    return Table(title, head, lines)
-
-
-def any_step(rows: Sequence[Row]) -> Table:
-    """Transitions that are not cells, relative to autodiff of the same `lax.scan`."""
-    head = ["transition", "ms", "time over autodiff", "memory over autodiff"]
-    head += ["float64 error", "bfloat16 error", "of autodiff"]
-    lines = []
-    for row in rows:
-        memory = row["temporary_mib_manual"] / row["temporary_mib_autodiff"]
-        line = [row["transition"], f"{row['ms']:.1f}", f"{row['ratio']:.2f}"]
-        line += [f"{memory:.2f}", f"{row['float64_error']:.0e}"]
-        line += [f"{row[f'bfloat16_error_{w}']:.2%}" for w in ("manual", "autodiff")]
-        lines.append(line)
-    title = "Transitions that are no cells, (T, B, D, H) = (1000, 16, 32, 64)"
     return Table(title, head, lines)
 
 

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxrnn._core.chunks import Plan, scan_chunks, scan_steps
+from jaxrnn._core.equations import total_adjoint
 from jaxrnn._core.forward import scan_part
 from jaxrnn._core.marks import (
     Marks,
@@ -29,14 +30,6 @@ from jaxrnn._core.numerics import real_only, sum_dtype
 from jaxrnn._core.rules import rule_of
 from jaxrnn.cell import Cell
 from jaxrnn.layer import Carrier, Transition
-
-
-def total_adjoint(direct: Any, carry: Any) -> Any:
-    """λ_t = g_t + carry_t; the direct error g_t, or parts of it, may be None."""
-    if direct is None:
-        return carry
-    add = lambda g, c: c if g is None else g + c  # noqa: E731
-    return jax.tree.map(add, direct, carry, is_leaf=lambda g: g is None)
 
 
 def linearize(

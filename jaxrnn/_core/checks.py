@@ -79,10 +79,12 @@ def check_side_by_side(state: Any) -> None:
         )
 
 
-def check_cell(value: Any) -> None:
-    """Raise unless it is a cell; a layer is refused as well."""
+def check_cell(value: Any, why: str = "") -> None:
+    """Raise unless it is a cell, and no layer; `why` ends the message."""
     if not isinstance(value, Cell):
-        raise TypeError(f"cell: expected a Cell, such as elman(), got {no_cell(value)}")
+        raise TypeError(
+            f"cell: expected a Cell, such as elman(), got {no_cell(value)}{why}"
+        )
 
 
 def no_cell(value: Any) -> str:

@@ -84,14 +84,17 @@ def _of_transition(part: Transition) -> Layer:
     )
 
 
-def read_state(name: str, layer: Layer, params: Any, state: Any) -> Any:
-    """A state of whatever batch its first part has, as the layer's own; or an error."""
+def read_state(
+    name: str, layer: Layer, params: Any, state: Any
+) -> tuple[Any, tuple[int, ...]]:
+    """A state of whatever batch its first part has, as the layer's own, and its batch;
+    or an error."""
     leaves = jax.tree.leaves(state)
     row = jax.tree.leaves(jax.eval_shape(lambda: layer.initial_state(params)))
     shape = getattr(leaves[0], "shape", ()) if leaves else ()
     batch = shape[: max(0, len(shape) - row[0].ndim)]
     wanted = jax.eval_shape(lambda: layer.initial_state(params, batch))
-    return read_alike(name, state, wanted)
+    return read_alike(name, state, wanted), batch
 
 
 def check_forward(layer: Layer) -> None:
@@ -157,7 +160,7 @@ def _read_state(name: str, state: Any, start: Any, axes: tuple[int, ...]) -> Any
         return read_alike(name, state, start)
     except ValueError as error:
         raise ValueError(
-            f"{error}, since xs is [T, ...] = {list(axes)} with a batch of "
+            f"{error}, since xs is [T, ..., D] with T, ... = {list(axes)}, a batch of "
             f"{list(axes[1:])}; batch first? time comes first here"
         ) from None
     except TypeError as error:

@@ -78,6 +78,17 @@ def weight_gradients(params: Params, xs: Array, h_prev: Array, delta: Deltas) ->
     )
 
 
+def total_adjoint(direct: Any, carry: Any) -> Any:
+    """λ_t = g_t + carry_t; the direct error g_t may be None, all of it or in parts."""
+    if direct is None:
+        return carry
+
+    def add(g, c):
+        return c if g is None else g + c
+
+    return jax.tree.map(add, direct, carry, is_leaf=lambda g: g is None)
+
+
 def step_back(
     cell: Cell,
     own: Any,

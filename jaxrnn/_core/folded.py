@@ -1,6 +1,7 @@
 """One step of a layer, and its state as a vector."""
 
 import math
+from collections.abc import Callable
 from functools import partial
 from itertools import accumulate
 from typing import Any
@@ -13,6 +14,7 @@ from jaxrnn._core.chunks import Plan
 from jaxrnn._core.door import as_layer, check_forward
 from jaxrnn._core.forward import advance_all
 from jaxrnn._core.marks import Marks
+from jaxrnn._core.numerics import joined, real_only
 from jaxrnn._core.route import route
 from jaxrnn._core.runners import by_hand
 from jaxrnn.cell import Cell
@@ -59,47 +61,85 @@ def one_step(
     return state, jax.tree.map(lambda h: h[0], hs)
 
 
-def pack(state: Any) -> Array:
-    """A state's parts side by side: [..., H] each, or of more axes -> [..., N]."""
-    leaves = jax.tree.leaves(state)
-    batch = leaves[0].shape[:-1]
-    flat = [a.reshape(*batch, math.prod(a.shape[len(batch) :])) for a in leaves]
+def pack(state: Any, axes: int = 0) -> Array:
+    """A state's parts side by side as one vector, [*batch, N].
+
+    Integers, booleans and keys, which have no derivative, are left out.
+
+    Args:
+        axes: how many leading axes are the batch's; none by default, one row.
+    """
+    leaves = jax.tree.leaves(real_only(state))
+    flat = [a.reshape(*a.shape[:axes], math.prod(a.shape[axes:])) for a in leaves]
     return jnp.concatenate(flat, axis=-1)
 
 
-def unpack(vector: Array, like: Any) -> Any:
-    """`pack`, undone: a state with the parts of `like`, whatever its leading axes."""
-    leaves, tree = jax.tree.flatten(like)
-    axes = leaves[0].ndim - 1
+def unpack(vector: Array, like: Any, axes: int = 0) -> Any:
+    """`pack`, undone: a state with the parts of `like`, whatever its leading axes.
+
+    Args:
+        axes: how many of `like`'s leading axes are the batch's.
+    """
+    leaves, tree = jax.tree.flatten(real_only(like))
     own = [a.shape[axes:] for a in leaves]
-    ends = list(accumulate(map(math.prod, own)))[:-1]
-    parts = jnp.split(vector, ends, axis=-1)
+    parts = jnp.split(vector, list(accumulate(map(math.prod, own)))[:-1], axis=-1)
     batch = vector.shape[:-1]
     shaped = (a.reshape(*batch, *o) for a, o in zip(parts, own, strict=True))
     return jax.tree.unflatten(tree, shaped)
 
 
-def size_of(state: Any) -> int:
-    """N, the numbers of all parts in one row."""
-    leaves = jax.tree.leaves(state)
-    axes = leaves[0].ndim - 1
-    return sum(math.prod(part.shape[axes:]) for part in leaves)
+def size_of(state: Any, axes: int = 0) -> int:
+    """N, the real numbers of all parts in one row."""
+    parts = jax.tree.leaves(real_only(state))
+    return sum(math.prod(part.shape[axes:]) for part in parts)
+
+
+def units_of(state: Any, axes: int = 0) -> Array:
+    """The unit vectors [N, N] of one row."""
+    dtype = jax.tree.leaves(real_only(state))[0].dtype
+    return jnp.eye(size_of(state, axes), dtype=dtype)
+
+
+def vjp_step(
+    layer: Cell | Layer,
+    params: Any,
+    state: Any,
+    x: Any,
+    marks: Marks | None = None,
+    restart: Any = None,
+    *,
+    gradient: str = "manual",
+) -> tuple[Any, Callable[..., tuple[Any, Any]]]:
+    """`one_step` and its vjp, (state, output) -> (params, state).
+
+    None stands in all of them for what can have no gradient.
+    """
+
+    def step(real, real_state):
+        on, before = joined(real, params), joined(real_state, state)
+        made = one_step(layer, on, before, x, marks, restart, gradient=gradient)
+        return real_only(made)
+
+    return jax.vjp(step, real_only(params), real_only(state))
 
 
 def push(
-    layer: Cell | Layer, params: Any, x: Array, state: Any, direction: Array
+    layer: Cell | Layer, params: Any, x: Any, state: Any, direction: Array
 ) -> Array:
     """J v of one row's step, [N] -> [N]; by forward mode."""
 
-    def step(state):
-        return one_step(layer, params, state, x, gradient="autodiff")[0]
+    def step(real):
+        before = joined(real, state)
+        return pack(one_step(layer, params, before, x, gradient="autodiff")[0])
 
-    return pack(jax.jvp(step, (state,), (unpack(direction, state),))[1])
+    return jax.jvp(step, (real_only(state),), (unpack(direction, state),))[1]
 
 
-def pull(
-    layer: Cell | Layer, params: Any, x: Array, state: Any, adjoint: Array
-) -> Array:
+def pull(layer: Cell | Layer, params: Any, x: Any, state: Any, adjoint: Array) -> Array:
     """Jᵀ v of one row's step, [N] -> [N]; by hand."""
-    _, back = jax.vjp(lambda s: one_step(layer, params, s, x)[0], state)
-    return pack(back(unpack(adjoint, state))[0])
+
+    def step(real):
+        return pack(one_step(layer, params, joined(real, state), x)[0])
+
+    _, back = jax.vjp(step, real_only(state))
+    return pack(back(adjoint)[0])

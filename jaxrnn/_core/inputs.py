@@ -6,6 +6,9 @@ import jax
 import jax.numpy as jnp
 
 from jaxrnn._core.checks import as_array, check_rank
+from jaxrnn._core.trees import describe
+from jaxrnn.cell import Cell
+from jaxrnn.layer import Transition
 
 Ranks = int | tuple[int, ...] | None
 
@@ -27,6 +30,21 @@ def axes_of(x_ndim: Ranks, xs: Any) -> tuple[int, ...]:
     """(T, *batch) of inputs that were read, or the batch axes of one step's."""
     rank, first = ranks_of(x_ndim, xs)[0], jax.tree.leaves(xs)[0]
     return first.shape[: first.ndim - rank]
+
+
+def axes_at(part: Cell | Transition, xs: Any) -> tuple[int, ...]:
+    """`axes_of` the inputs of a cell or a transition."""
+    return axes_of(part.x_ndim if isinstance(part, Transition) else None, xs)
+
+
+def check_vectors(name: str, outputs: Any, axes: tuple[int, ...], why: str) -> None:
+    """Raise unless outputs are one array [*axes, H], as what reads them needs."""
+    if getattr(outputs, "ndim", None) != len(axes) + 1:
+        got = f"shape {list(outputs.shape)}" if hasattr(outputs, "shape") else None
+        raise TypeError(
+            f"{name}: expected outputs in one array [T, ..., H], {why}; got "
+            f"{got or describe(outputs)}"
+        )
 
 
 def read_inputs(

@@ -96,8 +96,8 @@ def check_gradients(
     if isinstance(f, Network):  # while they are known
         if len(batch) < 2:
             raise TypeError(f"batch: expected xs and targets, got {len(batch)} of them")
-        xs, _ = read_inputs(as_layer(f.cell).x_ndim, batch[0])
-        make_marks(xs.shape[:-1], options.get("lengths"), options.get("resets"))
+        _, axes = read_inputs(as_layer(f.cell).x_ndim, batch[0])
+        make_marks(axes, options.get("lengths"), options.get("resets"))
     else:
         _check_call(f, params, batch, options)
     with jax.enable_x64(True):
@@ -208,10 +208,12 @@ def _rows(
 
 def _by_step(made: Programs, params: Any, given: Given) -> tuple[Comparison, ...]:
     """∂E/∂x_t of every step, by hand and JAX's own."""
-    both = map(np.asarray, made.by_step(params, given))
+    by_hand, reverse = made.by_step(params, given)
+    leaves = jax.tree.leaves_with_path(by_hand)
     return tuple(
-        compare(f"xs[{t}]", ours.dtype, "reverse", ours, theirs)
-        for t, (ours, theirs) in enumerate(zip(*both, strict=True))
+        compare(f"xs{jax.tree_util.keystr(path)}[{t}]", a.dtype, "reverse", a, b)
+        for (path, ours), theirs in zip(leaves, jax.tree.leaves(reverse), strict=True)
+        for t, (a, b) in enumerate(zip(*map(np.asarray, (ours, theirs)), strict=True))
     )
 
 

@@ -19,7 +19,9 @@ import numpy as np
 from jaxrnn import online, parallel
 from jaxrnn._core.door import as_layer
 from jaxrnn._core.folded import size_of
+from jaxrnn._core.inputs import axes_of
 from jaxrnn._core.marks import live_only, make_marks
+from jaxrnn._core.numerics import real_only
 from jaxrnn.gradcheck.programs import Given, Programs, jit_quick
 from jaxrnn.gradcheck.report import Comparison, compare, leaf_name
 from jaxrnn.networks import Network
@@ -53,21 +55,21 @@ def derivations(
         return Derivations((), ())
     layer = as_layer(net.cell)
     state = rest[0] if rest and rest[0] is not None else None
-    start = layer.initial_state(params.cell, xs.shape[1:-1]) if state is None else state
+    steps, *batch = axes_of(layer.x_ndim, xs)
+    start = layer.initial_state(params.cell, batch) if state is None else state
     edges = {k: a for k, a in given.arrays.items() if k in _EDGES}
     reverse = static.get("reverse", False)
     run = partial(_run, net.cell, reverse)
     starts = _makes_the_start(net.cell, params.cell, xs) if state is None else set()
     d_hs = made.cotangents(params, given)
-    rows, left_out = [], []
+    rows, left_out, window = [], [], min(TRUNCATED, steps)
     for name in wanted:
-        steps = min(TRUNCATED, len(xs))
-        shown = f"truncated {steps}" if name == "truncated" else name
-        why = _left_out(name, layer, params.cell, xs, start, edges, reverse)
+        shown = f"truncated {window}" if name == "truncated" else name
+        why = _left_out(name, layer, params.cell, (steps, *batch), edges, reverse)
         if why:
             left_out.append(f"{shown}: {why}")
             continue
-        reference = run(name, steps)(params.cell, xs, start, d_hs, edges)
+        reference = run(name, window)(params.cell, xs, start, d_hs, edges)
         rows += [
             compare(f"cell.{leaf_name(path)}", leaf.dtype, shown, leaf, theirs)
             for (path, leaf), theirs in zip(
@@ -80,14 +82,15 @@ def derivations(
     return Derivations(tuple(rows), tuple(left_out))
 
 
-def _left_out(name, layer, params, xs, state, edges, reverse) -> str | None:
+def _left_out(name, layer, params, axes, edges, reverse) -> str | None:
     """The reason why a derivation is left out, or None."""
-    rows, size = math.prod(xs.shape[1:-1]), size_of(state)
+    steps, rows = axes[0], math.prod(axes[1:])
+    size = size_of(jax.eval_shape(layer.initial_state, params))
     count = sum(p.size for p in jax.tree.leaves(params))
     numbers = {
         "rtrl": rows * size * count,
-        "scan": len(xs) * rows * size**2,
-        "truncated": min(TRUNCATED, len(xs)) * rows * size,
+        "scan": steps * rows * size**2,
+        "truncated": min(TRUNCATED, steps) * rows * size,
     }[name]
     if name != "scan" and (layer.runs_backward or reverse):
         return "the layer runs backward in time"
@@ -103,8 +106,8 @@ def _run(cell: Any, reverse: bool, name: str, steps: int) -> Any:
     """A compiled function of (params, xs, state, ∂E/∂hs, edges)."""
 
     def forward(method, params, xs, state, d_hs, edges):
-        # Past a row's length there is no error, and no gradient comes from there.
-        marks = make_marks(xs.shape[:-1], edges.get("lengths"))
+        # Past a row's length there is no error, and nothing goes back from there.
+        marks = make_marks(axes_of(as_layer(cell).x_ndim, xs), edges.get("lengths"))
         xs, d_hs = live_only(marks, xs), live_only(marks, d_hs)
         return online.gradient(method, params, xs, state, d_hs)
 
@@ -124,7 +127,8 @@ def _makes_the_start(cell: Any, params: Any, xs: Any) -> set[str]:
     """Names of the parameters that make a learned start, which these derivations do not
     cover, since they are given the start."""
     layer = as_layer(cell)
-    start, pull = jax.vjp(lambda p: layer.initial_state(p, xs.shape[1:-1]), params)
+    batch = axes_of(layer.x_ndim, xs)[1:]
+    start, pull = jax.vjp(lambda p: real_only(layer.initial_state(p, batch)), params)
     (d_params,) = pull(jax.tree.map(jnp.ones_like, start))
     leaves = jax.tree.leaves_with_path(d_params)
     return {leaf_name(path) for path, leaf in leaves if np.asarray(leaf).any()}

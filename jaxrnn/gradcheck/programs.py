@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from jaxrnn._core.numerics import joined, real_only
 from jaxrnn._core.trees import describe
 from jaxrnn.networks import Network
 
@@ -87,16 +88,18 @@ def _programs(f: Any, static: tuple[tuple[str, Any], ...]) -> Programs:
     def outputs(params, given, gradient):
         xs, _, *state = given.batch
         arrays = {k: a for k, a in given.arrays.items() if k != "weights"}
-        return f.apply(params, xs, *state, gradient=gradient, **arrays, **options)
+        made = f.apply(params, xs, *state, gradient=gradient, **arrays, **options)
+        return real_only(made)
 
     def by_step(params, given):
         xs, *rest = given.batch
 
         def of(gradient):
-            def of_xs(xs):
-                return error(params, given._replace(batch=(xs, *rest)), gradient)
+            def of_xs(real):
+                batch = joined(real, xs), *rest
+                return error(params, given._replace(batch=batch), gradient)
 
-            return jax.grad(of_xs)(xs)
+            return jax.grad(of_xs)(real_only(xs))
 
         return of("manual"), of("autodiff")
 

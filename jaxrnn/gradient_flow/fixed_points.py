@@ -8,15 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from jaxrnn._core.checks import (
-    as_arrays,
-    check_array,
-    check_number,
-    check_positive,
-    check_rank,
-)
+from jaxrnn._core.checks import as_arrays, check_number, check_positive
 from jaxrnn._core.door import as_layer, check_forward, read_state
-from jaxrnn._core.folded import one_step, pack, pull, unpack
+from jaxrnn._core.folded import one_step, pack, pull, units_of, unpack
+from jaxrnn._core.inputs import read_inputs
+from jaxrnn._core.numerics import is_real
 from jaxrnn._core.trees import describe
 from jaxrnn.cell import Cell
 from jaxrnn.layer import Layer
@@ -53,41 +49,43 @@ def fixed_points(
     Returns: `FixedPoints`, one per start; many may coincide, see `distinct`.
     Raises:  TypeError if `cell` is neither a cell nor a layer; ValueError or TypeError
              for inputs that do not fit the cell, steps that is not a positive integer,
-             or a layer with a backward direction.
+             a layer with a backward direction, or a state that holds integers.
     Source:  Sussillo & Barak (2013), Neural Computation 25, 626-649; the descent:
              Marquardt (1963), J. SIAM 11, 431-441.
     """
     check_positive("steps", steps)
     layer = as_layer(cell)
     check_forward(layer)
-    states = read_state("states", layer, params, states)
-    first = jax.tree.leaves(states)[0]
-    if first.ndim != 2:
+    states, batch = read_state("states", layer, params, states)
+    if len(batch) != 1:
         raise ValueError(
             "states: expected parts [R, H], one row for each start, got "
-            f"{list(first.shape)}"
+            f"{list(jax.tree.leaves(states)[0].shape)}"
         )
-    x = check_rank("x", x, "[D]", 1)
-    check_array("x", x, x.shape[-1:], first.dtype)
+    for part in jax.tree.leaves(states):
+        if not is_real(part):
+            raise TypeError(
+                f"states: expected floating parts, got {part.dtype}: what is counted "
+                "does not stand still"
+            )
+    x, rows = read_inputs(layer.x_ndim, x, name="x", over_time=False)
+    if rows:
+        raise ValueError(f"x: expected one row's input, got {list(rows)} of them")
     return _fixed_points(cell, steps, params, x, states)
 
 
 @partial(jax.jit, static_argnums=(0, 1))
 def _fixed_points(cell, steps, params, x, starts):
-    like = jax.tree.map(lambda part: part[0], starts)
-
     def velocity(s):
-        return pack(one_step(cell, params, unpack(s, like), x)[0]) - s
+        return pack(one_step(cell, params, unpack(s, starts, 1), x)[0]) - s
 
     def speed(s):
         v = velocity(s)
         return 0.5 * (v @ v)
 
     def jacobian(s):
-        at = unpack(s, like)
-        return jax.vmap(partial(pull, cell, params, x, at))(
-            jnp.eye(len(s), dtype=s.dtype)
-        )
+        at = unpack(s, starts, 1)
+        return jax.vmap(partial(pull, cell, params, x, at))(units_of(at))
 
     def descend(carry, _):
         s, damping = carry
@@ -105,10 +103,10 @@ def _fixed_points(cell, steps, params, x, starts):
         values = jnp.linalg.eigvals(jacobian(s))
         return s, speed(s), values[jnp.argsort(-jnp.abs(values))]
 
-    found = jax.vmap(from_start)(pack(starts))
+    found = jax.vmap(from_start)(pack(starts, 1))
     order = jnp.argsort(found[1])
     s, speeds, eigenvalues = jax.tree.map(lambda a: a[order], found)
-    return FixedPoints(unpack(s, starts), speeds, eigenvalues)
+    return FixedPoints(unpack(s, starts, 1), speeds, eigenvalues)
 
 
 def distinct(
@@ -134,7 +132,7 @@ def distinct(
     points = as_arrays("points", points)
     check_number("speed", speed, low=0)
     check_number("apart", apart, low=0)
-    states = np.asarray(pack(points.states))
+    states = np.asarray(pack(points.states, 1))
     kept: list[int] = []
     for i, (s, q) in enumerate(zip(states, np.asarray(points.speeds), strict=True)):
         near = (np.linalg.norm(s - states[k]) < apart for k in kept)

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from jaxrnn._core.checks import as_array, as_floats, check_number, check_positive
-from jaxrnn._core.folded import pull, size_of
+from jaxrnn._core.folded import pull, units_of
 from jaxrnn._core.numerics import global_norm, over_batch
 from jaxrnn.cell import Cell
 from jaxrnn.layer import Layer
@@ -44,7 +44,8 @@ def step_jacobians(
 
     Math:    J_t = ∂s_t/∂s_{t-1}, row i the pull-back, by hand, of the i-th unit vector
     Shapes:  xs [T, ..., D], state parts [..., H] -> [T, ..., N, N]; N is the sum of
-             the parts' features, in the order of `jax.tree.leaves(state)`.
+             the parts' sizes, in the order of `jax.tree.leaves(state)`, without those
+             that have no derivative, such as integers.
     Args:
         cell, params: as in `unroll`.
     Cost:    N pull-backs of a step for every row, all steps at once.
@@ -52,17 +53,16 @@ def step_jacobians(
              a backward direction.
     Source:  Pascanu et al. (2013), arXiv 1211.5063, equation 5.
     """
-    xs, before = trajectory(cell, params, xs, state)
-    return _step_jacobians(cell, params, xs, before)
+    xs, before, axes = trajectory(cell, params, xs, state)
+    return _step_jacobians(cell, len(axes), params, xs, before)
 
 
-@partial(jax.jit, static_argnums=0)
-def _step_jacobians(cell, params, xs, before):
+@partial(jax.jit, static_argnums=(0, 1))
+def _step_jacobians(cell, axes, params, xs, before):
     def jacobian(x, state):
-        units = jnp.eye(size_of(state), dtype=x.dtype)
-        return jax.vmap(partial(pull, cell, params, x, state))(units)
+        return jax.vmap(partial(pull, cell, params, x, state))(units_of(state))
 
-    return over_batch(jacobian, xs.ndim - 1)(xs, before)  # and over time
+    return over_batch(jacobian, axes)(xs, before)  # and over time
 
 
 def jacobian_norms(
@@ -78,14 +78,14 @@ def jacobian_norms(
     Raises:  as `step_jacobians`.
     Source:  Pascanu et al. (2013), equation 5, its products.
     """
-    xs, before = trajectory(cell, params, xs, state)
-    return _jacobian_norms(cell, params, xs, before)
+    xs, before, axes = trajectory(cell, params, xs, state)
+    return _jacobian_norms(cell, len(axes) - 1, params, xs, before)
 
 
-@partial(jax.jit, static_argnums=0)
-def _jacobian_norms(cell, params, xs, before):
+@partial(jax.jit, static_argnums=(0, 1))
+def _jacobian_norms(cell, batch_axes, params, xs, before):
     def of_row(xs, before):
-        start = jnp.eye(size_of(before), dtype=xs.dtype)
+        start = units_of(before, 1)
 
         def one_step(product, step):
             product = jax.vmap(partial(pull, cell, params, *step))(product)
@@ -94,7 +94,7 @@ def _jacobian_norms(cell, params, xs, before):
         _, norms = lax.scan(one_step, start, (xs, before), reverse=True)
         return jnp.concatenate([global_norm(start)[None], norms[::-1]])
 
-    return over_batch(of_row, xs.ndim - 2, in_axes=1, out_axes=1)(xs, before)
+    return over_batch(of_row, batch_axes, in_axes=1, out_axes=1)(xs, before)
 
 
 def jacobian_singular_values(jacobians: Array, *, window: int = 1) -> Array:

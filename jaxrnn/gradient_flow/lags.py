@@ -17,9 +17,10 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from jaxrnn._core.checks import as_array, check_array, check_within, read_alike
+from jaxrnn._core.checks import as_array, check_within
 from jaxrnn._core.door import as_layer, enter
-from jaxrnn._core.folded import one_step
+from jaxrnn._core.folded import vjp_step
+from jaxrnn._core.inputs import axes_of
 from jaxrnn._core.marks import (
     Marks,
     live_only,
@@ -27,8 +28,8 @@ from jaxrnn._core.marks import (
     states_before,
     where_live,
 )
-from jaxrnn._core.numerics import global_norm, widen
-from jaxrnn.backprop import bptt
+from jaxrnn._core.numerics import global_norm, real_only, widen
+from jaxrnn.backprop import bptt, filled
 from jaxrnn.cell import Cell
 from jaxrnn.gradient_flow.alignment import Alignment, alignment
 from jaxrnn.layer import Layer
@@ -51,12 +52,12 @@ class _Sweep(NamedTuple):
     """The inputs of a sweep over lags."""
 
     params: Any
-    xs: Array
+    xs: Any
     state: Any
     restart: Any
     lengths: Any
     resets: Any
-    cotangents: Array | None
+    cotangents: Any
     final: Any
 
 
@@ -96,7 +97,7 @@ def lag_norms(
              contributions.
     """
     inputs = _checked(cell, params, xs, state, cotangents, final, lengths, resets)
-    return _lag_norms(cell, _count(lags, inputs.xs), inputs)
+    return _lag_norms(cell, _count(lags, _steps(inputs)), inputs)
 
 
 def truncation_bias(
@@ -125,14 +126,18 @@ def truncation_bias(
     Source:  Williams & Peng (1990), Neural Computation 2, 490-501, BPTT(h).
     """
     inputs = _checked(cell, params, xs, state, cotangents, final, lengths, resets)
-    return _truncation(cell, _count(lags, inputs.xs), inputs)
+    return _truncation(cell, _count(lags, _steps(inputs)), inputs)
 
 
-def _count(lags: int | None, xs: Array) -> int:
+def _count(lags: int | None, steps: int) -> int:
     if lags is None:
-        return len(xs)
-    check_within("lags", lags, 1, len(xs))
+        return steps
+    check_within("lags", lags, 1, steps)
     return int(lags)
+
+
+def _steps(inputs: _Sweep) -> int:
+    return len(jax.tree.leaves(inputs.xs)[0])
 
 
 def _checked(cell, params, xs, state, cotangents, final, lengths, resets) -> _Sweep:
@@ -140,23 +145,21 @@ def _checked(cell, params, xs, state, cotangents, final, lengths, resets) -> _Sw
     edges = {"lengths": lengths, "resets": resets}
     carrier, _, xs = enter(layer, params, xs, state, noise=None, **edges)
     state = carrier.state
-    if len(xs) == 0:
+    if axes_of(layer.x_ndim, xs)[0] == 0:
         raise ValueError("xs: expected at least one step, got none")
     if cotangents is None and final is None:
         raise ValueError("cotangents and final: expected one of them, got neither")
     if cotangents is not None:
-        cotangents = as_array("cotangents", cotangents)
-        shape = (*xs.shape[:-1], layer.output_size(params))
-        check_array("cotangents", cotangents, shape, jax.tree.leaves(state)[0].dtype)
-    if final is None:
-        final = jax.tree.map(jnp.zeros_like, state)
-    final = read_alike("final", final, state)
-    read = (
+        run = partial(unroll, layer, noise=None)
+        hs, _ = jax.eval_shape(run, params, xs, state)
+        cotangents = real_only(filled("cotangents", cotangents, hs))
+    final = real_only(filled("final", final, state))
+    lengths, resets = (
         None if value is None else as_array(name, value, allow_lists=True)
         for name, value in edges.items()
     )
-    given = *read, cotangents, final
-    return _Sweep(params, xs, state, carrier.restart, *given)
+    at = params, xs, state, carrier.restart
+    return _Sweep(*at, lengths, resets, cotangents, final)
 
 
 @partial(jax.jit, static_argnums=(0, 1))
@@ -191,7 +194,7 @@ def _by_lag(
 ) -> tuple[Any, Array]:
     """Scan `fold(carry, C_ℓ) -> (carry, out)` over the lags; outs, adjoint norms."""
     params, xs, state, restart, lengths, resets, cotangents, final = inputs
-    marks = make_marks(xs.shape[:-1], lengths, resets)
+    marks = make_marks(axes_of(as_layer(cell).x_ndim, xs), lengths, resets)
     edges = {"lengths": lengths, "resets": resets, "noise": None}
     states, _ = unroll(cell, params, xs, state, return_states=True, **edges)
     before = states_before(state, states)
@@ -206,19 +209,21 @@ def _by_lag(
             carry, out = fold(carry, jax.tree.map(widen, d_params))
             return (before, carry), (out, global_norm(adjoint))
 
-        last = jax.tree.map(lambda a: a[len(xs) - lags :], steps)
+        last = jax.tree.map(lambda a: a[_steps(inputs) - lags :], steps)
         _, found = lax.scan(one_lag, (final, carry), last, reverse=True)
         return jax.tree.map(lambda a: a[::-1], found)
 
     # ∂E_{k+ℓ}/∂s_k for every ℓ: the errors of later steps, side by side
     adjoints = jax.tree.map(lambda a: _first_of(lags, a), final)
-    sums = jax.tree.map(lambda p: jnp.zeros((lags, *p.shape), widen(p).dtype), params)
+    sums = jax.tree.map(
+        lambda p: jnp.zeros((lags, *p.shape), widen(p).dtype), real_only(params)
+    )
 
     def one_step(carry, step):
         adjoints, sums = carry
         *step, direct = step
         direct = live_only(step[-1], direct)
-        d_hs = None if direct is None else _first_of(lags, direct)
+        d_hs = jax.tree.map(partial(_first_of, lags), direct)
         if d_hs is not None and isinstance(cell, Cell):  # a cell's output is its h
             h, *others = adjoints
             adjoints, d_hs = type(adjoints)(h + d_hs, *others), None
@@ -237,10 +242,8 @@ def _by_lag(
 def _pull_step(cell, params, restart, step, d_h, adjoint):
     """∂E/∂params at this step, and ∂E/∂ the state before it."""
     x, before, marks = step
-    (_, h), pull = jax.vjp(
-        lambda p, s: one_step(cell, p, s, x, marks, restart), params, before
-    )
-    return pull((adjoint, jnp.zeros_like(h) if d_h is None else d_h))
+    (_, h), pull = vjp_step(cell, params, before, x, marks, restart)
+    return pull((adjoint, jax.tree.map(jnp.zeros_like, h) if d_h is None else d_h))
 
 
 def _first_of(lags: int, a: Array) -> Array:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from jaxrnn._core.checks import check_choice, check_within
-from jaxrnn._core.folded import pull, push, size_of
+from jaxrnn._core.folded import pull, push, size_of, units_of
 from jaxrnn._core.numerics import over_batch
 from jaxrnn.cell import Cell
 from jaxrnn.layer import Layer
@@ -47,19 +47,20 @@ def lyapunov_spectrum(
              al. (2022), Front. Appl. Math. Stat. 8, 818799; Engelken, Wolf & Abbott
              (2023), Phys. Rev. Research 5, 043044.
     """
-    xs, before = trajectory(cell, params, xs, state)
-    if len(xs) == 0:
+    xs, before, axes = trajectory(cell, params, xs, state)
+    if axes[0] == 0:
         raise ValueError("xs: expected at least one step, got none")
-    size = size_of(before)
+    size = size_of(before, len(axes))
     count = size if count is None else count
     check_within("count", count, 1, size)
-    check_within("warmup", warmup, 0, len(xs) - 1)
+    check_within("warmup", warmup, 0, axes[0] - 1)
     check_choice("order", order, ("tangent", "adjoint"))
-    return _spectrum(cell, count, warmup, order, params, xs, before)
+    batch_axes = len(axes) - 1
+    return _spectrum(cell, count, warmup, order, batch_axes, params, xs, before)
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2, 3))
-def _spectrum(cell, count, warmup, order, params, xs, before):
+@partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))
+def _spectrum(cell, count, warmup, order, batch_axes, params, xs, before):
     move = push if order == "tangent" else pull
 
     def of_row(xs, before):
@@ -69,12 +70,12 @@ def _spectrum(cell, count, warmup, order, params, xs, before):
             return q, jnp.log(jnp.abs(jnp.diagonal(r)))
 
         # any start that is not aligned with the network's own directions
+        units = units_of(before, 1)
         frame = jax.nn.initializers.orthogonal()
-        start = frame(jax.random.key(0), (size_of(before), count), jnp.float32).astype(
-            xs.dtype
-        )
+        start = frame(jax.random.key(0), (len(units), count), jnp.float32)
+        start = start.astype(units.dtype)
         _, logs = lax.scan(one_step, start, (xs, before), reverse=order == "adjoint")
         logs = logs[: len(logs) - warmup] if order == "adjoint" else logs[warmup:]
         return jnp.sort(logs.mean(0))[::-1]
 
-    return over_batch(of_row, xs.ndim - 2, in_axes=1)(xs, before)
+    return over_batch(of_row, batch_axes, in_axes=1)(xs, before)

@@ -9,6 +9,9 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from jaxrnn._core.checks import check_flag
+from jaxrnn._core.door import as_layer
+from jaxrnn._core.inputs import axes_of
+from jaxrnn._core.numerics import is_real, joined
 from jaxrnn.backprop import bptt
 from jaxrnn.cell import Cell
 from jaxrnn.layer import Layer
@@ -70,26 +73,29 @@ def first_nonfinite(
     check_flag("subnormal", subnormal)
     edges = {"lengths": lengths, "resets": resets, "noise": None}
     states, _ = unroll(cell, params, xs, state, return_states=True, **edges)
-    forward = _first(subnormal, False, states)
+    axes = axes_of(as_layer(cell).x_ndim, xs)
+    forward = _first(subnormal, False, axes, states)
     if cotangents is None and final is None:
         return Nonfinite(forward, _nowhere())
     d = bptt(cell, params, xs, state, cotangents, final=final, **edges)
-    return Nonfinite(forward, _first(subnormal, True, d.adjoints))
+    adjoints = joined(d.adjoints, states)  # so that every part has its place
+    return Nonfinite(forward, _first(subnormal, True, axes, adjoints))
 
 
 def _nowhere() -> Place:
     return Place(*(jnp.full((), -1, jnp.int32) for _ in Place._fields))
 
 
-@partial(jax.jit, static_argnums=(0, 1))
-def _first(subnormal: bool, backward: bool, parts: Any) -> Place:
+@partial(jax.jit, static_argnums=(0, 1, 2))
+def _first(subnormal: bool, backward: bool, axes: tuple[int, ...], parts: Any) -> Place:
     """The first place in time, or the last one; parts [T, ..., H]."""
 
     def bad_rows(part):
         bad = ~jnp.isfinite(part)
-        if subnormal:
+        if subnormal and is_real(part):
             bad = bad | _is_subnormal(part)
-        return bad.any(-1).reshape(len(part), math.prod(part.shape[1:-1]))
+        rows = axes[0], math.prod(axes[1:])
+        return bad.reshape(*rows, math.prod(part.shape[len(axes) :])).any(-1)
 
     bad = jnp.stack([bad_rows(part) for part in jax.tree.leaves(parts)], axis=1)
     if bad.size == 0:

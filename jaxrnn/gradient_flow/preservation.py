@@ -56,9 +56,9 @@ def norm_preservation(
     Source:  Pascanu et al. (2013), arXiv 1211.5063, §3.3, equations 9 and 10; the
              ratio is of norms, as in equation 9.
     """
-    check_cell(cell)
+    check_cell(cell, ": Ω is of its W_s")
     d = bptt(cell, params, xs, state, cotangents, final=final)
-    xs, before = trajectory(cell, params, xs, state)
+    xs, before, _ = trajectory(cell, params, xs, state)
     value, w_s = _omega(cell, params, xs, before, d.adjoints, d.deltas.r)
     return Preservation(value, w_s, d.params, alignment(w_s, d.params.w_s))
 

@@ -10,6 +10,7 @@ from jax import Array
 
 from jaxrnn._core.by_value import by_value
 from jaxrnn._core.door import as_layer, check_parts
+from jaxrnn._core.inputs import axes_of, check_vectors, read_inputs
 from jaxrnn._core.sizes import check_key
 from jaxrnn.cell import Cell
 from jaxrnn.layer import Layer
@@ -52,8 +53,9 @@ def bidirectional(
             "sum", "product" or "mean" to [T, ..., H], or None, which gives
             `Directions` of both.
     Returns: a `Layer`.
-    Raises:  TypeError if a part is not a layer; ValueError for an unknown merge, or, at
-             trace time, for a merge by element of outputs of different sizes.
+    Raises:  TypeError or ValueError if a part is not a layer or merge is unknown; at
+             trace time for a merge by element of outputs of different sizes, a merge of
+             outputs that are not single arrays, or parts that read different inputs.
     Source:  Schuster & Paliwal (1997), IEEE Trans. Signal Processing 45, 2673-2681.
     """
     parts = Directions(
@@ -63,6 +65,7 @@ def bidirectional(
     if merge not in _MERGES:
         named = [m for m in _MERGES if m]
         raise ValueError(f"merge: expected one of {named} or None, got {merge!r}")
+    x_ndim = parts.forward.x_ndim
 
     def each(f, *trees):
         return Directions(*map(f, parts, *trees))
@@ -90,9 +93,19 @@ def bidirectional(
             on = carrier.part(itemgetter(side), itemgetter(side), noise)
             return apply(parts[side], on, xs, reverse=side == 1)
 
+        axes = axes_of(x_ndim, xs)
+        if read_inputs(parts.backward.x_ndim, xs)[1] != axes:
+            raise ValueError(
+                f"backward: expected a layer that reads inputs as the other does, with "
+                f"x_ndim={x_ndim}, got x_ndim={parts.backward.x_ndim}"
+            )
         output_size(carrier.params)
         ahead, back = one(0), one(1)
         _, states, finals = map(Directions, ahead, back)
+        if merge is not None:
+            for hs in (ahead[0], back[0]):
+                why = "to be merged; merge=None gives both directions"
+                check_vectors("layer", hs, axes, why)
         return _MERGES[merge](ahead[0], back[0]), states, finals
 
     def output_size(params):
@@ -106,7 +119,6 @@ def bidirectional(
             )
         return widths.forward
 
-    x_ndim = parts.forward.x_ndim
     return Layer(init, initial_state, output_size, noise, run, True, x_ndim)
 
 

@@ -10,7 +10,8 @@ import jax.numpy as jnp
 from jaxrnn._core.by_value import by_value
 from jaxrnn._core.checks import check_choice, check_positive
 from jaxrnn._core.door import as_layer, check_parts
-from jaxrnn._core.inputs import axes_of
+from jaxrnn._core.inputs import axes_of, check_vectors, read_inputs
+from jaxrnn._core.numerics import real_only
 from jaxrnn._core.sizes import check_key
 from jaxrnn.cell import Cell
 from jaxrnn.layer import Layer
@@ -36,6 +37,23 @@ def _sizes(hidden_size: Any, count: int) -> Sequence[Any]:
             f"got {hidden_size}"
         )
     return hidden_size
+
+
+def _check_read(
+    i: int, part: Layer, below: Any, axes: tuple[int, ...], *, plain: bool
+) -> None:
+    """Raise unless layer i can read the outputs of the one below, and, where they are
+    added to, put beside others or dropped, unless they are one array."""
+    if plain or part.x_ndim is None:
+        why = f"two directions merged, for layers[{i}] to read"
+        check_vectors(f"layers[{i - 1}]", below, axes, why)
+        return
+    _, found = read_inputs(part.x_ndim, below, name=f"outputs of layers[{i - 1}]")
+    if found != axes:
+        raise ValueError(
+            f"layers[{i}]: expected outputs below that it reads at the steps and rows "
+            f"{list(axes)}, got {list(found)}; see its x_ndim={part.x_ndim}"
+        )
 
 
 def _check_residual(i: int, below: int, width: int) -> None:
@@ -64,7 +82,7 @@ def stack(
     Returns: a `Layer`.
     Raises:  TypeError or ValueError if there are no layers, one is not a layer, skip is
              unknown or the rate outside [0, 1); at trace time for layers of different
-             sizes with "residual".
+             sizes with "residual", or outputs that the next layer cannot read.
     Source:  "input": Graves (2013), arXiv 1308.0850, §2; dropout: Zaremba, Sutskever &
              Vinyals (2014), arXiv 1409.2329, equation 4ff.
     """
@@ -74,6 +92,12 @@ def stack(
     check_choice("skip", skip, (*get_args(Skip), None))
     check_rate("dropout", dropout)
     count = len(parts)
+    x_ndim = parts[0].x_ndim
+    if skip == "input" and x_ndim not in (None, 1):
+        raise ValueError(
+            'skip: "input" puts xs beside the outputs below, and so expects layers[0] '
+            f"to read one array [T, ..., D]; it has x_ndim={x_ndim}"
+        )
 
     def init(key, input_size, hidden_size, **options):
         check_key(key)
@@ -95,15 +119,17 @@ def stack(
 
     def noise(key, params, xs):
         inside, between, below = [], [], xs
-        axes, like = axes_of(parts[0].x_ndim, xs), jax.tree.leaves(xs)[0]
+        axes = axes_of(x_ndim, xs)
         for i, part in enumerate(parts):
             k_inside, k_between = jax.random.split(jax.random.fold_in(key, i))
             inside.append(part.noise(k_inside, params[i], below))
             width = part.output_size(params[i])
             shape = (*axes, width)
+            state = jax.eval_shape(part.initial_state, params[i])
+            like = jax.tree.leaves(real_only((state, params[i])))[0]
             if i + 1 < count:
                 between.append(draw_mask(k_between, dropout, shape, like))
-                reads = width + like.shape[-1] * (skip == "input")
+                reads = width + (xs.shape[-1] if skip == "input" else 0)
                 below = jax.ShapeDtypeStruct((*axes, reads), like.dtype)
         return StackNoise(tuple(inside), tuple(between))
 
@@ -111,13 +137,11 @@ def stack(
         nothing = StackNoise((None,) * count, (None,) * (count - 1))
         inside, between = carrier.noise or nothing
         hs, states, finals = xs, [], []
+        axes = axes_of(x_ndim, xs)
         for i, part in enumerate(parts):
             below = hs
-            if i > 0 and part.x_ndim is None and not hasattr(hs, "shape"):
-                raise TypeError(
-                    f"layers[{i - 1}]: expected outputs that the next layer can read, "
-                    f"got {type(hs).__name__}; merge its two directions"
-                )
+            if i > 0:
+                _check_read(i, part, hs, axes, plain=bool(skip or dropout))
             if i > 0 and between[i - 1] is not None:
                 below = hs * between[i - 1]
             if i > 0 and skip == "input":
@@ -125,6 +149,7 @@ def stack(
             on = carrier.part(itemgetter(i), itemgetter(i), inside[i])
             hs, part_states, final = apply(part, on, below)
             if i > 0 and skip == "residual":
+                check_vectors(f"layers[{i}]", hs, axes, "to which its inputs are added")
                 _check_residual(i, below.shape[-1], hs.shape[-1])
                 hs = hs + below
             states.append(part_states)
@@ -135,5 +160,4 @@ def stack(
         return parts[-1].output_size(params[-1])
 
     runs_backward = any(part.runs_backward for part in parts)
-    x_ndim = parts[0].x_ndim if skip is None else None
     return Layer(init, initial_state, output_size, noise, run, runs_backward, x_ndim)

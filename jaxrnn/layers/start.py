@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxrnn._core.by_value import by_value
 from jaxrnn._core.checks import check_alike
 from jaxrnn._core.door import as_layer, check_parts
+from jaxrnn._core.numerics import joined, real_only
 from jaxrnn._core.sizes import batch_axes
 from jaxrnn.cell import Cell
 from jaxrnn.layer import Layer
@@ -27,7 +28,8 @@ def learned_start(layer: Cell | Layer) -> Layer:
 
     `start`, parts [H], is one state for all rows; `init` sets it to the layer's own
     initial state (zeros for a cell). A run starts from it unless a state is given, and
-    its gradient is summed over rows.
+    its gradient is summed over rows. Parts without a gradient, such as a counter, are
+    None in `start` and stay the layer's own.
 
     Args:
         layer: a cell or a layer.
@@ -38,14 +40,15 @@ def learned_start(layer: Cell | Layer) -> Layer:
 
     def init(key, input_size, hidden_size, **options):
         params = inner.init(key, input_size, hidden_size, **options)
-        return Learned(params, inner.initial_state(params))
+        return Learned(params, real_only(inner.initial_state(params)))
 
     def initial_state(params, batch_shape=()):
         check_parts("params", params, Learned, 2)
-        check_alike("params.start", params.start, inner.initial_state(params.layer))
+        own = inner.initial_state(params.layer)
+        check_alike("params.start", params.start, real_only(own))
         axes = batch_axes(batch_shape)
         return jax.tree.map(
-            lambda s: jnp.broadcast_to(s, (*axes, *s.shape)), params.start
+            lambda s: jnp.broadcast_to(s, (*axes, *s.shape)), joined(params.start, own)
         )
 
     def noise(key, params, xs):

@@ -19,10 +19,10 @@ import jax.numpy as jnp
 from jaxrnn._core.checks import check_cell, check_number, check_side_by_side
 from jaxrnn._core.folded import one_step
 from jaxrnn._core.maps import input_map, recurrent_map
+from jaxrnn._core.numerics import over_batch
 from jaxrnn.cell import Cell, Params
 from jaxrnn.online.record import (
     Online,
-    by_row,
     learner,
     sum_rows,
     zeros_by_row,
@@ -101,7 +101,7 @@ class _Part(NamedTuple):
 
 
 def _local(name: str, cell: Cell, blocks: Callable[..., Any]) -> Online:
-    check_cell(cell)
+    check_cell(cell, ": its units and its W_s are told apart; see rtrl or uoro")
     if not cell.independent:
         raise ValueError(
             f"cell: {name} expected a gate map in which each unit reads its own "
@@ -109,12 +109,13 @@ def _local(name: str, cell: Cell, blocks: Callable[..., Any]) -> Online:
             "that it does not (independent=True): see rtrl or uoro"
         )
 
-    def start(params, state):
+    def start(params, state, batch, x):
+        del x
         check_side_by_side(state)
-        zeros = zeros_by_row(params, state)
+        zeros = zeros_by_row(params, batch)
         return Traces(state, tuple(zeros for _ in state))
 
-    def advance(params, memory, x, cotangent):
+    def advance(params, memory, batch, x, cotangent):
         after, _ = one_step(cell, params, memory.state, x)
 
         def of_row(state, traces, x, d_h):
@@ -130,8 +131,8 @@ def _local(name: str, cell: Cell, blocks: Callable[..., Any]) -> Online:
             return new, _scale(d_h, new[0])  # ∂E_t/∂h_t[j] e_t
 
         inputs = memory.state, memory.of_params, x, cotangent(after[0])
-        traces, grads = by_row(of_row, x)(*inputs)
-        return Traces(after, traces), sum_rows(grads, params)
+        traces, grads = over_batch(of_row, len(batch))(*inputs)
+        return Traces(after, traces), sum_rows(grads, batch)
 
     return learner(cell, start, advance)
 

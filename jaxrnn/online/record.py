@@ -1,21 +1,17 @@
 """The record of a gradient carried forward in time, and its sum over a sequence."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import Array, lax
+from jax import lax
 
-from jaxrnn._core.checks import (
-    as_array,
-    check_array,
-    check_features,
-    check_rank,
-    check_shape,
-)
+from jaxrnn._core.checks import as_arrays, check_features, check_shape, read_alike
 from jaxrnn._core.door import as_layer, check_forward, read_state
-from jaxrnn._core.numerics import over_batch
+from jaxrnn._core.inputs import axes_of, read_inputs
+from jaxrnn._core.numerics import real_only
 from jaxrnn._core.trees import describe
 from jaxrnn.cell import Cell, Params
 from jaxrnn.layer import Layer
@@ -24,18 +20,22 @@ from jaxrnn.layer import Layer
 class Online(NamedTuple):
     """A record of pure functions that carry a gradient forward in time.
 
-    init(params, state) -> memory, which holds the state before the first step, parts
-        [..., H], and what the method carries
+    init(params, state, x=None) -> memory, which holds the state before the first step,
+        parts [..., H], and what the method carries; x, an input like those to come, is
+        needed only by `truncated` of a layer
     update(params, memory, x, cotangent) -> (memory, grads), one step with x [..., D];
         `cotangent(h)` returns ∂E_t/∂h_t [..., H] for the new output, and grads is the
         step's share of ∂E/∂params, summed over the batch
+    layer: the layer that it learns.
 
-    Both raise a ValueError or TypeError, at trace time, for arguments that do not fit
-    the cell.
+    Gradients and cotangents are None in the place of integers, booleans and keys. Both
+    functions raise a ValueError or TypeError, at trace time, for arguments that do not
+    fit the cell.
     """
 
-    init: Callable[[Any, Any], Any]
-    update: Callable[[Any, Any, Array, Callable[[Array], Array]], tuple[Any, Any]]
+    init: Callable[..., Any]
+    update: Callable[[Any, Any, Any, Callable[[Any], Any]], tuple[Any, Any]]
+    layer: Layer
 
 
 def learner(
@@ -43,29 +43,31 @@ def learner(
 ) -> Online:
     """Make a method for a cell or a layer; its arguments are checked here.
 
-    start(params, state) and advance(params, memory, x, cotangent) are `init` and
-    `update` without checks; the memory's field `state` is the state.
+    start(params, state, batch, x) and advance(params, memory, batch, x, cotangent) are
+    `init` and `update` without checks, with `batch` the state's batch axes; the
+    memory's field `state` is the state.
     """
     layer = as_layer(cell)
     check_forward(layer)
 
-    def init(params, state):
-        return start(params, read_state("state", layer, params, state))
+    def init(params, state, x=None):
+        state, batch = read_state("state", layer, params, state)
+        x = x if x is None else _read_inputs("x", layer, params, batch, x)
+        return start(params, state, batch, x)
 
     def update(params, memory, x, cotangent):
-        state = read_state("memory.state", layer, params, _state_of(memory))
-        wanted = jax.eval_shape(start, params, state)
+        state, batch = read_state("memory.state", layer, params, _state_of(memory))
+        x = _read_inputs("x", layer, params, batch, x)
+        wanted = jax.eval_shape(partial(start, batch=batch), params, state, x=x)
         if _kinds(memory) != _kinds(wanted):
             raise TypeError(
                 "memory: expected what this method's init gives for such params and "
                 f"states, got {describe(memory)} of other parts, shapes or dtypes"
             )
         memory = memory._replace(state=state)
-        x = check_rank("x", x, "[..., D]", 1)
-        _check_inputs("x", params, x, x.shape[:-1], state)
-        return advance(params, memory, x, _read(cotangent))
+        return advance(params, memory, batch, x, _read(cotangent))
 
-    return Online(init, update)
+    return Online(init, update, layer)
 
 
 def _state_of(memory: Any) -> Any:
@@ -82,24 +84,32 @@ def _kinds(tree: Any) -> Any:
     return structure, [(getattr(a, "shape", a), getattr(a, "dtype", a)) for a in leaves]
 
 
-def _check_inputs(
-    name: str, params: Any, x: Array, batch: tuple[int, ...], state: Any
-) -> None:
-    """Raise unless x has the cell's features and dtype and the state's batch.
+def _read_inputs(
+    name: str,
+    layer: Layer,
+    params: Any,
+    batch: tuple[int, ...],
+    x: Any,
+    *,
+    over_time: bool = False,
+) -> Any:
+    """Return inputs as arrays, or raise unless they have the cell's features and dtype
+    and the state's batch.
 
     The cells of a layer are checked where their inputs are known.
     """
+    x, axes = read_inputs(layer.x_ndim, x, name=name, over_time=over_time)
     if isinstance(params, Params):
         check_features(name, params, x)
-    rows = jax.tree.leaves(state)[0].shape[:-1]
-    if batch != rows:
+    if axes[over_time:] != batch:
         raise ValueError(
-            f"{name}: expected the batch {list(rows)} of the state, got {list(batch)}, "
-            f"of shape {list(x.shape)}"
+            f"{name}: expected the batch {list(batch)} of the state, got "
+            f"{list(axes[over_time:])}"
         )
+    return x
 
 
-def _read(cotangent: Any) -> Callable[[Array], Array]:
+def _read(cotangent: Any) -> Callable[[Any], Any]:
     """Wrap the caller's ∂E_t/∂h_t: raise unless its result is like h."""
     if not callable(cotangent):
         raise TypeError(
@@ -108,16 +118,12 @@ def _read(cotangent: Any) -> Callable[[Array], Array]:
         )
 
     def read(h):
-        d_h = as_array("cotangents", cotangent(h))
-        check_array("cotangents", d_h, h.shape, h.dtype)
-        return d_h
+        return read_alike("cotangents", cotangent(h), real_only(h))
 
     return read
 
 
-def gradient(
-    method: Online, params: Any, xs: Array, state: Any, cotangents: Array
-) -> Any:
+def gradient(method: Online, params: Any, xs: Any, state: Any, cotangents: Any) -> Any:
     """Sum a method's ∂E/∂params over a whole sequence.
 
     Shapes:  xs [T, ..., D], state parts [..., H], cotangents = ∂E/∂hs [T, ..., H] ->
@@ -133,11 +139,17 @@ def gradient(
             "method: expected an Online, such as rtrl(elman()), got "
             f"{getattr(method, '__name__', type(method).__name__)}"
         )
-    xs = check_rank("xs", xs, "[T, ..., D]", 2)
-    cotangents = as_array("cotangents", cotangents)
-    check_shape("cotangents", cotangents, (*xs.shape[:-1], *cotangents.shape[-1:]))
-    memory = method.init(params, state)
-    _check_inputs("xs", params, xs, xs.shape[1:-1], state)
+    layer = method.layer
+    state, batch = read_state("state", layer, params, state)
+    xs = _read_inputs("xs", layer, params, batch, xs, over_time=True)
+    axes = axes_of(layer.x_ndim, xs)
+    cotangents = real_only(as_arrays("cotangents", cotangents))
+    for d in jax.tree.leaves(cotangents):
+        check_shape("cotangents", d, (*axes, *d.shape[len(axes) :]))
+    sums = jax.tree.map(jnp.zeros_like, real_only(params))
+    if axes[0] == 0:
+        return sums
+    memory = method.init(params, state, jax.tree.map(lambda a: a[0], xs))
 
     def one_step(carry, step):
         memory, sums = carry
@@ -145,27 +157,17 @@ def gradient(
         memory, grads = method.update(params, memory, x, lambda h: d_h)
         return (memory, jax.tree.map(jnp.add, sums, grads)), None
 
-    start = memory, jax.tree.map(jnp.zeros_like, params)
-    (_, sums), _ = lax.scan(one_step, start, (xs, cotangents))
+    (_, sums), _ = lax.scan(one_step, (memory, sums), (xs, cotangents))
     return sums
 
 
-def by_row(f: Callable[..., Any], x: Array) -> Callable[..., Any]:
-    """Map `f` of one row over the batch axes of x [..., D]."""
-    return over_batch(f, x.ndim - 1)
+def sum_rows(grads: Any, batch: tuple[int, ...]) -> Any:
+    """Gradients of rows, [*batch, *leaf], summed over the batch."""
+    return jax.tree.map(lambda g: g.sum(tuple(range(len(batch)))), grads)
 
 
-def sum_rows(grads: Any, params: Any) -> Any:
-    """Sum the rows' gradients, [..., *leaf], over the batch."""
-
-    def of_leaf(g, p):
-        return g.sum(tuple(range(g.ndim - p.ndim)))
-
-    return jax.tree.map(of_leaf, grads, params)
-
-
-def zeros_by_row(tree: Any, state: Any) -> Any:
-    """Zeros [*batch, *leaf] for every leaf, with the state's batch."""
-    first = jax.tree.leaves(state)[0]
-    batch = first.shape[:-1]
-    return jax.tree.map(lambda a: jnp.zeros((*batch, *a.shape), a.dtype), tree)
+def zeros_by_row(params: Any, axes: tuple[int, ...]) -> Any:
+    """Zeros [*axes, *leaf] for every leaf that has a gradient."""
+    return jax.tree.map(
+        lambda a: jnp.zeros((*axes, *a.shape), a.dtype), real_only(params)
+    )

@@ -12,12 +12,19 @@ import jax
 import jax.numpy as jnp
 
 from jaxrnn._core.checks import check_choice
-from jaxrnn._core.folded import one_step, pack, unpack
+from jaxrnn._core.folded import (
+    one_step,
+    pack,
+    size_of,
+    units_of,
+    unpack,
+    vjp_step,
+)
+from jaxrnn._core.numerics import over_batch
 from jaxrnn.cell import Cell
 from jaxrnn.layer import Layer
 from jaxrnn.online.record import (
     Online,
-    by_row,
     learner,
     sum_rows,
     zeros_by_row,
@@ -48,36 +55,35 @@ def rtrl(cell: Cell | Layer, *, gradient: str = "manual") -> Online:
     """
     check_choice("gradient", gradient, ("manual", "autodiff"))
 
-    def start(params, state):
-        size = pack(state).shape[-1]
-        rows = jax.tree.map(lambda p: jnp.zeros((size, *p.shape), p.dtype), params)
-        return Influence(state, zeros_by_row(rows, state))
+    def start(params, state, batch, x):
+        del x
+        rows = *batch, size_of(state, len(batch))
+        return Influence(state, zeros_by_row(params, rows))
 
-    def advance(params, memory, x, cotangent):
+    def advance(params, memory, batch, x, cotangent):
         after, h = one_step(cell, params, memory.state, x)
 
         def of_row(state, influence, x, d_h):
-            (new, _), pull = jax.vjp(
-                lambda p, s: one_step(cell, p, s, x, gradient=gradient), params, state
-            )
+            (new, _), pull = vjp_step(cell, params, state, x, gradient=gradient)
             nothing = jax.tree.map(jnp.zeros_like, new)
             direct, back = pull((nothing, d_h))
             # through the state before, which M_{t-1} knows, and at once
             grads = jax.tree.map(
                 lambda m, d: jnp.tensordot(pack(back), m, 1) + d, influence, direct
             )
-            units = unpack(jnp.eye(pack(state).shape[-1], dtype=x.dtype), state)
-            at_once, jacobian = jax.vmap(lambda u: pull((u, jnp.zeros_like(d_h))))(
-                units
-            )
+            units = unpack(units_of(state), state)
+            quiet = jax.tree.map(jnp.zeros_like, d_h)
+            at_once, jacobian = jax.vmap(lambda u: pull((u, quiet)))(units)
             # M_t = J_t M_{t-1} + ∂⁺s_t/∂θ
             influence = jax.tree.map(
-                lambda m, d: jnp.tensordot(pack(jacobian), m, 1) + d, influence, at_once
+                lambda m, d: jnp.tensordot(pack(jacobian, 1), m, 1) + d,
+                influence,
+                at_once,
             )
             return influence, grads
 
         inputs = memory.state, memory.of_params, x, cotangent(h)
-        influence, grads = by_row(of_row, x)(*inputs)
-        return Influence(after, influence), sum_rows(grads, params)
+        influence, grads = over_batch(of_row, len(batch))(*inputs)
+        return Influence(after, influence), sum_rows(grads, batch)
 
     return learner(cell, start, advance)

@@ -13,6 +13,8 @@ from jax import Array, lax
 from jaxrnn._core.checks import check_positive
 from jaxrnn._core.door import as_layer
 from jaxrnn._core.folded import one_step
+from jaxrnn._core.inputs import axes_of
+from jaxrnn._core.numerics import real_only
 from jaxrnn.backprop import bptt
 from jaxrnn.cell import Cell
 from jaxrnn.layer import Layer
@@ -28,8 +30,8 @@ class Window(NamedTuple):
 
     state: Any
     before: Any
-    xs: Array
-    cotangents: Array
+    xs: Any
+    cotangents: Any
     count: Array
 
 
@@ -53,23 +55,28 @@ def truncated(cell: Cell | Layer, k1: int, k2: int) -> Online:
     check_positive("k2", k2)
     if k1 > k2:
         raise ValueError(f"k2: expected at least k1 = {k1}, got {k2}")
+    layer = as_layer(cell)
 
-    def start(params, state):
+    def start(params, state, batch, x):
+        if x is None and layer.x_ndim is not None:
+            raise ValueError(
+                "x: expected an input like those to come, since a transition does not "
+                "say what its window will hold: init(params, state, x)"
+            )
+        if x is None:  # the first leaf is a W_x [D, ·]
+            w_x = jax.tree.leaves(params)[0]
+            x = jnp.zeros((*batch, w_x.shape[0]), w_x.dtype)
+
         def window(a):
             return jnp.broadcast_to(a, (k2, *a.shape))
 
-        first = jax.tree.leaves(state)[0]
-        batch, dtype = first.shape[:-1], first.dtype
-        inputs = jax.tree.leaves(params)[0].shape[0]  # the first leaf is a W_x [D, ·]
-        return Window(
-            state,
-            jax.tree.map(window, state),
-            jnp.zeros((k2, *batch, inputs), dtype),
-            jnp.zeros((k2, *batch, as_layer(cell).output_size(params)), dtype),
-            jnp.zeros((), jnp.int32),
-        )
+        h = jax.eval_shape(lambda: one_step(cell, params, state, x)[1])
+        waiting = jax.tree.map(jnp.zeros_like, real_only(h))
+        before, xs, cotangents = jax.tree.map(window, (state, x, waiting))
+        return Window(state, before, xs, cotangents, jnp.zeros((), jnp.int32))
 
-    def advance(params, memory, x, cotangent):
+    def advance(params, memory, batch, x, cotangent):
+        del batch
         after, h = one_step(cell, params, memory.state, x)
 
         def pushed(window, new):
@@ -78,21 +85,24 @@ def truncated(cell: Cell | Layer, k1: int, k2: int) -> Online:
         memory = Window(
             after,
             jax.tree.map(pushed, memory.before, memory.state),
-            pushed(memory.xs, x),
-            pushed(memory.cotangents, cotangent(h)),
+            jax.tree.map(pushed, memory.xs, x),
+            jax.tree.map(pushed, memory.cotangents, cotangent(h)),
             memory.count + 1,
         )
         due = memory.count % k1 == 0
         grads = lax.cond(due, send_back, nothing, params, memory)
-        waiting = jnp.where(due, 0, memory.cotangents)
+        waiting = jax.tree.map(
+            lambda a: jnp.where(due, jnp.zeros_like(a), a), memory.cotangents
+        )
         return memory._replace(cotangents=waiting), grads
 
     def send_back(params, memory):
         # Places before the first step are cut off by a reset there.
         first = jnp.maximum(k2 - memory.count, 0)
+        axes = axes_of(layer.x_ndim, memory.xs)
         steps = jnp.arange(k2, dtype=jnp.int32) == first
-        resets = steps.reshape(-1, *[1] * (memory.xs.ndim - 2))
-        resets = jnp.broadcast_to(resets, memory.xs.shape[:-1])
+        resets = steps.reshape(-1, *[1] * (len(axes) - 1))
+        resets = jnp.broadcast_to(resets, axes)
         before = jax.tree.map(lambda a: a[first], memory.before)
         window = params, memory.xs, before, memory.cotangents
         edges = {"resets": resets, "reset_to": before, "noise": None}
@@ -100,6 +110,6 @@ def truncated(cell: Cell | Layer, k1: int, k2: int) -> Online:
 
     def nothing(params, memory):
         del memory
-        return jax.tree.map(jnp.zeros_like, params)
+        return jax.tree.map(jnp.zeros_like, real_only(params))
 
     return learner(cell, start, advance)

@@ -14,14 +14,13 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxrnn._core.folded import one_step, pack, push, unpack
-from jaxrnn._core.numerics import global_norm
+from jaxrnn._core.folded import one_step, pack, push, unpack, vjp_step
+from jaxrnn._core.numerics import global_norm, over_batch
 from jaxrnn._core.sizes import check_key
 from jaxrnn.cell import Cell
 from jaxrnn.layer import Layer
 from jaxrnn.online.record import (
     Online,
-    by_row,
     learner,
     sum_rows,
     zeros_by_row,
@@ -54,28 +53,29 @@ def uoro(key: Array, cell: Cell | Layer) -> Online:
     """
     check_key(key)
 
-    def start(params, state):
-        nothing = jnp.zeros_like(pack(state))
-        return RankOne(state, key, nothing, zeros_by_row(params, state))
+    def start(params, state, batch, x):
+        del x
+        nothing = jnp.zeros_like(pack(state, len(batch)))
+        return RankOne(state, key, nothing, zeros_by_row(params, batch))
 
-    def advance(params, memory, x, cotangent):
+    def advance(params, memory, batch, x, cotangent):
         after, h = one_step(cell, params, memory.state, x)
         next_key, k_signs = jax.random.split(memory.key)
-        signs = jax.random.rademacher(k_signs, memory.of_state.shape, x.dtype)
+        like = memory.of_state
+        signs = jax.random.rademacher(k_signs, like.shape, like.dtype)
 
         def of_row(state, of_state, of_params, x, d_h, signs):
-            (new, _), pull = jax.vjp(
-                lambda p, s: one_step(cell, p, s, x), params, state
-            )
+            (new, _), pull = vjp_step(cell, params, state, x)
             direct, back = pull((jax.tree.map(jnp.zeros_like, new), d_h))
             along = jnp.vdot(pack(back), of_state)
             grads = jax.tree.map(lambda d, m: d + along * m, direct, of_params)
 
             pushed = push(cell, params, x, state, of_state)  # J_t s̃_{t-1}
-            at_once, _ = pull((unpack(signs, state), jnp.zeros_like(d_h)))  # νᵀ ∂⁺s/∂θ
+            quiet = jax.tree.map(jnp.zeros_like, d_h)
+            at_once, _ = pull((unpack(signs, state), quiet))  # νᵀ ∂⁺s/∂θ
             rho_0 = _balance(global_norm(of_params), global_norm(pushed))
             rho_1 = _balance(global_norm(at_once), global_norm(signs))
-            rho_0, rho_1 = rho_0.astype(x.dtype), rho_1.astype(x.dtype)
+            rho_0, rho_1 = rho_0.astype(signs.dtype), rho_1.astype(signs.dtype)
             of_state = rho_0 * pushed + rho_1 * signs
             of_params = jax.tree.map(
                 lambda m, d: m / rho_0 + d / rho_1, of_params, at_once
@@ -83,10 +83,10 @@ def uoro(key: Array, cell: Cell | Layer) -> Online:
             return of_state, of_params, grads
 
         carried = memory.state, memory.of_state, memory.of_params
-        found = by_row(of_row, x)(*carried, x, cotangent(h), signs)
+        found = over_batch(of_row, len(batch))(*carried, x, cotangent(h), signs)
         of_state, of_params, grads = found
         memory = RankOne(after, next_key, of_state, of_params)
-        return memory, sum_rows(grads, params)
+        return memory, sum_rows(grads, batch)
 
     return learner(cell, start, advance)
 

@@ -87,7 +87,10 @@ def unroll(
     carrier, marks, xs = enter(layer, params, xs, state, noise=noise, **edges)
     for part in jax.tree.leaves(carrier.state):
         if not is_real(part) or jnp.finfo(part.dtype).bits < 32:
-            raise TypeError(f"state: expected float32 or float64, got {part.dtype}")
+            raise TypeError(
+                f"state: expected float32 or float64, got {part.dtype}, which Newton's "
+                "method cannot move"
+            )
     return _compiled(layer, method, reverse, carrier, marks, xs)
 
 

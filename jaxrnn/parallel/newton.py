@@ -27,6 +27,7 @@ from jaxrnn._core.backward import gather
 from jaxrnn._core.chunks import Plan
 from jaxrnn._core.folded import pack, unpack
 from jaxrnn._core.forward import advance_all, forward
+from jaxrnn._core.inputs import axes_at
 from jaxrnn._core.marks import Marks, inside_only, states_before
 from jaxrnn._core.numerics import real_only
 from jaxrnn.cell import Cell
@@ -110,13 +111,14 @@ def _find(part, method, carrier, marks, xs):
         found = Newton(jnp.int32(0), jnp.zeros((), dtype), jnp.bool_(True))
         return states, final, found
     like = jax.tree.map(lambda s: jnp.broadcast_to(s, (steps, *s.shape)), state)
+    axes = len(axes_at(part, xs))
     tolerance = method.tolerance
     if tolerance is None:
         tolerance = 64 * float(jnp.finfo(dtype).eps)
 
-    def step(vectors):  # f_t of the states before
-        before = states_before(state, unpack(vectors, like))
-        return pack(advance_all(part, carrier, marks, xs, before)[0])
+    def step(vectors):  # f_t of every state before
+        before = states_before(state, unpack(vectors, like, axes))
+        return pack(advance_all(part, carrier, marks, xs, before)[0], axes)
 
     kind = matrices_of(part, marks)
     if kind.one is not None:
@@ -124,21 +126,22 @@ def _find(part, method, carrier, marks, xs):
         # first step, which starts from s_0, gives its state.
         zeros = jax.tree.map(jnp.zeros_like, like)
         _, back = steps_back(part, carrier, marks, xs, zeros)
-        vectors = solve(kind, jacobians(kind, back, like), step(pack(zeros)))
+        a = jacobians(kind, back, like, axes)
+        vectors = solve(kind, a, step(pack(zeros, axes)))
         residual, count = _residual(step(vectors), vectors), jnp.int32(0)
     else:
 
         def slopes(vectors):
-            before = states_before(state, unpack(vectors, like))
+            before = states_before(state, unpack(vectors, like, axes))
             _, back = steps_back(part, carrier, marks, xs, before)
-            return jacobians(kind, back, like)
+            return jacobians(kind, back, like, axes)
 
         limit = method.max_iterations or steps
         vectors, residual, count = _sweeps(
-            kind, step, slopes, pack(like), limit, tolerance
+            kind, step, slopes, pack(like, axes), limit, tolerance
         )
     converged = residual <= tolerance
-    states = unpack(jnp.where(converged, vectors, jnp.nan), like)
+    states = unpack(jnp.where(converged, vectors, jnp.nan), like, axes)
     final = jax.tree.map(lambda s: s[-1], states)
     return states, final, Newton(count, residual, converged)
 
@@ -199,7 +202,7 @@ def _forward(part, method, carrier, marks, xs):
 def _backward(part, method, residuals, cotangents):
     del method
     carrier, marks, xs, states, converged = residuals
-    direct, final, _ = cotangents
+    direct, final, _ = real_only(cotangents)
     if len(jax.tree.leaves(xs)[0]) == 0:
         nothing = jax.tree.map(jnp.zeros_like, real_only(carrier._replace(noise=None)))
         return (
@@ -211,12 +214,13 @@ def _backward(part, method, residuals, cotangents):
     before = states_before(carrier.state, states)
     at, back = steps_back(part, carrier, marks, xs, before)
     # λ_t = J_{t+1}ᵀ λ_{t+1} + g_t; at the last step `final` is added
-    a = jacobians(kind, back, states)
+    axes = len(axes_at(part, xs))
+    a = jacobians(kind, back, states, axes)
     a = jnp.concatenate([a[1:], jnp.zeros_like(a[:1])])
-    direct = pack(direct).at[-1].add(pack(final))
+    direct = pack(direct, axes).at[-1].add(pack(final, axes - 1))
     adjoints = solve(kind, kind.transpose(a), direct, reverse=True)
     # then all parameters' and inputs' gradients from all λ_t at once
-    before, restart, delta, adjoints = back(unpack(adjoints, states))
+    before, restart, delta, adjoints = back(unpack(adjoints, states, axes))
     d_params, d_xs = gather(part, carrier, marks, xs, at, delta, adjoints, None)
     d = Carrier(
         params=jax.tree.map(

@@ -106,19 +106,22 @@ def steps_back(
     return at, partial(jax.vmap(back), marks, coefficients)
 
 
-def jacobians(kind: Matrices, back: Callable[[Any], Any], like: Any) -> Array:
+def jacobians(
+    kind: Matrices, back: Callable[[Any], Any], like: Any, axes: int
+) -> Array:
     """∂s_t/∂s_{t-1} of every step: dense [T, ..., N, N], or diagonal [T, ..., N].
 
     Each of the N rows of a dense one is the pull-back, by hand, of a unit vector.
 
     Args:
         back: from `steps_back`.
-        like: states, parts [T, ..., H]; only their shapes are used.
+        like: states, parts [T, ..., H]; only their shapes are read.
+        axes: the number of axes of time and batch.
     """
-    vector = pack(like)
+    vector = pack(like, axes)
 
     def pulled(v):
-        return pack(back(unpack(v, like))[0])
+        return pack(back(unpack(v, like, axes))[0], axes)
 
     if kind.one is not None:
         return kind.transpose(pulled(kind.one(vector)))

@@ -1,23 +1,45 @@
 """Transitions that are not cells, against autodiff of the same `lax.scan`.
 
+    python -m experiments.transitions
+
 Six steps as researchers write them, each for one row. Products are in the dtype of the
-weights; sums over many steps are in float32 or better.
+weights; sums over many steps are in float32 or better. The error is E = Σ w·y with a
+random w. Its gradient with respect to the weights is compared in float64, and in
+bfloat16 with float64 on the same numbers; time and temporary memory are of the compiled
+float32 program.
 """
 
 from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import tyro
 from jax import Array, lax
+from rich.progress import track
 
 import jaxrnn
+from experiments.lib.pages import Pages
+from experiments.lib.run_folder import Run, open_run
+from experiments.lib.tables import Table
 from experiments.lib.timing import compile_program, interleave
 from jaxrnn.gradcheck import relative_errors
 
-T, B, D, H = 1000, 16, 32, 64
+B, D, H = 16, 32, 64
 SLOTS = 8
+
+
+@dataclass(frozen=True)
+class Config:
+    steps: int = 1000
+    """T, the steps of a sequence."""
+    seconds: float = 5
+    """Time for the gradients of a transition; at least 5 rounds are run."""
+    out: Path | None = None
+    """Run folder; by default the next free runs/transitions-N."""
 
 
 class Model(NamedTuple):
@@ -150,7 +172,7 @@ def _slots(p):
     return {"h": h, "slots": jnp.zeros((SLOTS, len(h)), h.dtype), "turn": 0}
 
 
-def draw(model: Model, steps: int = T, rows: int = B, inputs: int = D) -> Any:
+def draw(model: Model, steps: int, rows: int = B, inputs: int = D) -> Any:
     """Weights too small for chaos, inputs, and a random w for the error Σ w·y."""
     rng = np.random.default_rng(0)
 
@@ -203,28 +225,54 @@ def cast(given: Any, dtype: Any) -> Any:
     return jax.tree.map(lambda a: jnp.asarray(a, dtype), given)
 
 
-def measure(seconds: float, steps: int = T) -> list[dict[str, Any]]:
-    """One row per transition: both errors, and time and memory relative to autodiff."""
-    rows = []
-    for name, model in models().items():
-        ways = {"manual": by_hand(model.layer), "autodiff": by_scan(model.layer)}
-        low = cast(draw(model, steps), jnp.bfloat16)
-        row: dict[str, Any] = {"transition": name, "size": [steps, B, D, H]}
-        with jax.enable_x64(True):
-            exact = cast(low, jnp.float64)  # the numbers that bfloat16 holds
-            wanted = jax.jit(gradient(ways["autodiff"]))(*exact)[1]
-            wanted = jax.tree.map(np.asarray, wanted)
-            row["float64_error"] = worst(ways["manual"], exact, wanted)
-        for way, run in ways.items():
-            row[f"bfloat16_error_{way}"] = worst(run, low, wanted)
-        given = cast(draw(model, steps), jnp.float32)
-        programs = {
-            way: compile_program(gradient(r), *given) for way, r in ways.items()
-        }
-        times = interleave(programs, seconds)
-        row["ms"] = float(np.median(times["manual"])) * 1e3
-        row["ratio"] = float(np.median(times["manual"] / times["autodiff"]))
-        for way, program in programs.items():
-            row[f"temporary_mib_{way}"] = program.temporary_mib
-        rows.append(row)
+def measure(name: str, model: Model, config: Config) -> dict[str, Any]:
+    """A row: both errors, and time and memory relative to autodiff."""
+    ways = {"manual": by_hand(model.layer), "autodiff": by_scan(model.layer)}
+    low = cast(draw(model, config.steps), jnp.bfloat16)
+    row: dict[str, Any] = {"transition": name, "size": [config.steps, B, D, H]}
+    with jax.enable_x64(True):
+        exact = cast(low, jnp.float64)  # the numbers that bfloat16 holds
+        wanted = jax.jit(gradient(ways["autodiff"]))(*exact)[1]
+        wanted = jax.tree.map(np.asarray, wanted)
+        row["float64_error"] = worst(ways["manual"], exact, wanted)
+    for way, run in ways.items():
+        row[f"bfloat16_error_{way}"] = worst(run, low, wanted)
+    given = cast(draw(model, config.steps), jnp.float32)
+    programs = {way: compile_program(gradient(r), *given) for way, r in ways.items()}
+    times = interleave(programs, config.seconds)
+    row["ms"] = float(np.median(times["manual"])) * 1e3
+    row["ratio"] = float(np.median(times["manual"] / times["autodiff"]))
+    for way, program in programs.items():
+        row[f"temporary_mib_{way}"] = program.temporary_mib
+    return row
+
+
+def tables(run: Run) -> list[Table]:
+    """One row per transition, relative to autodiff of the same `lax.scan`."""
+    head = ["transition", "ms", "time over autodiff", "memory over autodiff"]
+    head += ["float64 error", "bfloat16 error", "of autodiff"]
+    lines = []
+    for row in run.results:
+        memory = row["temporary_mib_manual"] / row["temporary_mib_autodiff"]
+        line = [row["transition"], f"{row['ms']:.1f}", f"{row['ratio']:.2f}"]
+        line += [f"{memory:.2f}", f"{row['float64_error']:.0e}"]
+        line += [f"{row[f'bfloat16_error_{w}']:.2%}" for w in ("manual", "autodiff")]
+        lines.append(line)
+    size = ", ".join(map(str, run.results[0]["size"]))
+    return [Table(f"Gradient at (T, B, D, H) = ({size})", head, lines)]
+
+
+PAGES = Pages(tables)
+
+
+def main(config: Config) -> list[dict[str, Any]]:
+    """Print and write the table, and return its rows."""
+    out = open_run(config.out, "transitions", asdict(config))
+    found = track(models().items(), "measuring")
+    rows = [measure(name, model, config) for name, model in found]
+    PAGES.finish(out, rows)
     return rows
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Config, description=__doc__))
