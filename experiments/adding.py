@@ -1,10 +1,10 @@
-"""Train an LSTM on the adding problem: a whole program to copy from.
+"""Train an LSTM on the adding problem: a whole program to start from.
 
     python -m experiments.adding
 
-Of 50 numbers two are marked; their sum is wanted at the end. Always to answer 1 leaves
-an error of 1/6. Writes runs/adding.png. The task: Hochreiter & Schmidhuber (1997),
-experiment 4, in the form of Le et al. (2015), arXiv 1504.00941, §4.1.
+Two of 50 numbers are marked; the target is their sum at the end. Always answering 1
+gives an error of 1/6. Writes runs/adding.png. The task: Hochreiter & Schmidhuber
+(1997), experiment 4, in the form of Le et al. (2015), arXiv 1504.00941, §4.1.
 """
 
 from pathlib import Path
@@ -30,7 +30,7 @@ def draw_batch(key, steps=50, rows=64):
     marks = sum(jax.nn.one_hot(at, steps, axis=0) for at in (first, second))
     xs = jnp.stack([numbers, marks], axis=-1)
     targets = jnp.broadcast_to((numbers * marks).sum(0), (steps, rows))[..., None]
-    weights = jnp.zeros((steps, rows)).at[-1].set(1)  # the last step counts, no other
+    weights = jnp.zeros((steps, rows)).at[-1].set(1)  # only the last step counts
     return xs, targets, weights
 
 

@@ -1,13 +1,13 @@
-"""How nearly the manual gradient equals every other one, over every kind of model.
+"""How closely the manual gradient agrees with other ones, for every kind of model.
 
     python -m experiments.agreement
 
-For each cell and layer: the largest relative error of a leaf of the gradient by hand
+For each cell and layer: the largest relative error of a leaf of the manual gradient
 (parameters, inputs, initial state), ‖manual - autodiff‖ / ‖autodiff‖, in float64 and
-float32, over biases, batch ranks and chunk sizes, without and with lengths, resets, the
-other direction and noise. And in float64 the worst row of `check_gradients`: against
-reverse and forward differentiation and the adjoint identity, and against finite
-differences. Takes some minutes, nearly all of it compilation.
+float32, over biases, batch ranks and chunk sizes, with and without lengths, resets,
+`reverse` and noise. In float64 also the worst row of `check_gradients`: against reverse
+and forward differentiation and the adjoint identity, and against finite differences.
+Takes some minutes, mostly compiling.
 """
 
 from dataclasses import asdict, dataclass
@@ -139,7 +139,7 @@ def main(config: Config) -> dict[str, dict[str, float]]:
 
 
 def tables(run: Run) -> list[Table]:
-    """The largest errors, a row a model."""
+    """The largest errors, one row per model."""
     title = f"largest relative error of {len(run.options['chunks'])} kinds of call"
     rows = [
         [name, *(number(e, ".1e") for e in errors.values())]

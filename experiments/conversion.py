@@ -1,13 +1,13 @@
-"""How nearly a converted network equals the one it came from, in each library.
+"""How closely a converted network agrees with the original, in each library.
 
     python -m experiments.conversion
 
-For each library that is installed, each of its cells, with and without a bias, with
-and without lengths (where it takes them), from a random initial state: the largest
-relative difference ‖ours - theirs‖ / ‖theirs‖ of an output or final state, and of a
-gradient (all weights in the library's own layout, inputs, initial state; ours by hand),
-in float32 and float64 (Keras in float32 alone). ONNX's own evaluator has no gradient:
-there, central differences of it in float64 are what ours is compared with.
+For each installed library, each of its cells, with and without a bias, with and without
+lengths (if it takes them), from a random initial state: the largest relative difference
+‖ours - theirs‖ / ‖theirs‖ of an output or final state, and of a gradient (all weights
+in the library's own layout, inputs, initial state; ours by hand), in float32 and
+float64 (Keras in float32 only). ONNX's evaluator has no gradient; ours is compared with
+central differences of it in float64.
 """
 
 import math
@@ -46,7 +46,7 @@ COLUMNS = tuple(f"{what} {dtype}" for dtype in DTYPES for what in ("hs", "gradie
 @dataclass(frozen=True)
 class Config:
     library: tuple[str, ...] = tuple(LIBRARIES)
-    """Libraries to compare with; one that is not installed is left out."""
+    """Libraries to compare with; those not installed are skipped."""
     kind: tuple[str, ...] = KINDS
     """Kinds of network."""
     out: Path | None = None
@@ -67,7 +67,7 @@ def sample_for(params: Any, layer: Any, steps: int, rows: int, lengths: bool) ->
 
 
 def our_results(network: Peer, sample: Sample) -> Results:
-    """The converted network's, the gradient by hand and then through the conversion."""
+    """Results of the converted network, with the gradient in the library's layout."""
 
     def run(weights, xs, state, lengths):
         layer, params = network.read(weights)
@@ -80,14 +80,14 @@ def our_results(network: Peer, sample: Sample) -> Results:
 
 
 def compare(network: Peer, steps: int, rows: int, lengths: bool) -> dict[str, float]:
-    """The difference of each output and of each gradient, by its name."""
+    """The difference of each output and of each gradient, by name."""
     layer, params = network.read(network.weights)
     sample = sample_for(params, layer, steps, rows, lengths)
     return relative_errors(our_results(network, sample), results_of(network, sample))
 
 
 def largest(found: dict[str, float]) -> list[float]:
-    """Of outputs and final states, and of gradients."""
+    """The largest difference of outputs and final states, and of gradients."""
     return [
         max(error for name, error in found.items() if name.startswith("d_") == gradient)
         for gradient in (False, True)
@@ -109,7 +109,7 @@ def measure(library: str, kind: str) -> list[float] | None:
 
 
 def tables(run: Run) -> list[Table]:
-    """The largest differences, a row a library and kind."""
+    """The largest differences, one row per library and kind."""
     rows = [
         [library, kind, *(number(e, ".1e") for e in row)]
         for library, of_kinds in run.results.items()

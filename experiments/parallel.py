@@ -1,4 +1,4 @@
-"""What running parallel in time costs and gains on this machine, against the loop.
+"""Time running parallel in time against the loop, on this machine.
 
     python -m experiments.parallel
 
@@ -6,10 +6,10 @@ For each cell and size, interleaved in one process on the same float32 data: the
 pass by the loop (`jaxrnn.unroll`) and parallel in time (`parallel.unroll`: Newton's
 method, or for minGRU and the LRU a direct scan), and the gradient of Σ w·h with respect
 to parameters, inputs and start: by the loop (`jaxrnn.bptt`), by the loop forward and
-the scan of Jacobians backward (`parallel.bptt`), and parallel both ways. Printed: the
-medians, in parentheses how many times as fast as the loop each is, Newton's sweeps, and
-the largest difference from the loop, of the outputs and of a gradient's leaf relative
-to its norm. Weights are as drawn by `init`. Takes some minutes, mostly compiling.
+the scan of Jacobians backward (`parallel.bptt`), and parallel both ways. It prints the
+medians, the speed relative to the loop in parentheses, Newton's sweeps, and the largest
+difference from the loop, of the outputs and of a gradient's leaf relative to its norm.
+Weights are those of `init`. Takes some minutes, mostly compiling.
 """
 
 from dataclasses import asdict, dataclass
@@ -31,7 +31,7 @@ from jaxrnn.gradcheck import relative_errors
 
 CELLS = {"elman": elman(), "lstm": lstm(), "mingru": mingru(), "lru": lru()}
 LINEAR = ("mingru", "lru")
-# T, B and H of these, and of the cells that Newton's method solves
+# T, B and H of the linear cells, and of those that Newton's method solves
 LINEAR_SIZES = ((1000, 1, 64), (10_000, 1, 64))
 NEWTON_SIZES = ((100, 1, 4), (1000, 1, 4), (10_000, 1, 4), (1000, 1, 16))
 
@@ -41,7 +41,7 @@ class Config:
     cells: tuple[str, ...] = tuple(CELLS)
     """Cells to time, by their names in the table."""
     seconds: float = 0.5
-    """How long the programs of one row run in turn, five rounds at least."""
+    """Seconds that the programs of one row run in turn; at least five rounds."""
     out: Path | None = None
     """Run folder; by default the next free runs/parallel-N."""
 
@@ -73,7 +73,7 @@ def programs(cell):
 
 
 def compare(name: str, size: tuple[int, int, int], seconds: float) -> dict[str, Any]:
-    """A row: median seconds by program, Newton's end, largest differences."""
+    """A row: median seconds by program, how Newton ended, largest differences."""
     arguments = draw(CELLS[name], *size)
     compiled = {
         label: compile_program(f, *arguments)
@@ -94,7 +94,7 @@ def compare(name: str, size: tuple[int, int, int], seconds: float) -> dict[str, 
 
 
 def cells_of(row: dict[str, Any]) -> list[str]:
-    """A row as it is printed."""
+    """A row as printed."""
     times, seconds_of = [], row["seconds"]
     for label, seconds in seconds_of.items():
         loop = seconds_of["loop gradient" if "gradient" in label else "loop"]
@@ -106,7 +106,7 @@ def cells_of(row: dict[str, Any]) -> list[str]:
 
 
 def tables(run: Run) -> list[Table]:
-    """Milliseconds, a row a cell and size."""
+    """Milliseconds, one row per cell and size."""
     head = ("cell", "T B H", *run.results[0]["seconds"], "sweeps", "Δ h", "Δ gradient")
     title = "milliseconds, and times as fast as the loop"
     return [Table(title, head, [cells_of(row) for row in run.results])]

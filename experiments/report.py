@@ -2,9 +2,9 @@
 
     python -m experiments.report --runs runs/conversion-1 runs/gradient_flow-2
 
-Each run given replaces its study's numbers in results/. Then every study of which
-numbers are saved there has its figures drawn anew, and the part of its page between the
-two marks written anew: which run it is, and its tables. What stands around the marks is
+Each given run replaces its study's numbers in results/. Then, for every study with
+numbers there, the figures are drawn again, and the part of its page between the two
+marks is rewritten: the name of the run, and its tables. The text around the marks is
 written by hand and stays. A page without saved numbers is left as it is.
 """
 
@@ -29,7 +29,7 @@ END = "<!-- to here -->\n"
 
 
 def put(page: str, made: str) -> str:
-    """The page with this between its marks; at its end if it has none."""
+    """The page with this text between its marks, or at its end if it has none."""
     before, begin, rest = page.partition(BEGIN)
     after = rest.partition(END)[2] if begin else ""
     gap = "" if begin else "\n"
@@ -50,7 +50,7 @@ def rebuild(study: str, folder: Path) -> None:
 def main(
     runs: tuple[Path, ...] = (), results: Path = Path(__file__).parent / "results"
 ) -> list[str]:
-    """Take in these run folders, rebuild this folder, and return what was rebuilt."""
+    """Copy these runs' numbers, rebuild the folder, and return the rebuilt studies."""
     for run in map(read_run, runs):
         write_json(results / f"{run.about['study']}.json", run._asdict(), indent=None)
     rebuilt = [study for study in STUDIES if (results / f"{study}.json").exists()]

@@ -1,12 +1,12 @@
-"""Transitions that are no cells, against autodiff of the same `lax.scan`.
+"""Transitions that are not cells, against autodiff of the same `lax.scan`.
 
     python -m experiments.transitions
 
-Six steps as researchers write them, each of one row. Products are in the dtype of the
-weights; what is added up over many steps is kept in float32 or better. The error is
-E = Σ w·y over a random w. Its gradient with respect to the weights is compared in
-float64, and in bfloat16 with float64 on the same numbers; time and temporary memory are
-float32, compiled.
+Six steps as researchers write them, each for one row. Products are in the dtype of the
+weights; sums over many steps are in float32 or better. The error is E = Σ w·y with a
+random w. Its gradient with respect to the weights is compared in float64, and in
+bfloat16 with float64 on the same numbers; time and temporary memory are of the compiled
+float32 program.
 """
 
 from collections.abc import Callable
@@ -69,7 +69,7 @@ def leaky(p, s, x):
 
 
 def low_rank(p, h, x):
-    """A network whose W_s has a small rank."""
+    """A network with a low-rank W_s."""
     h = jnp.tanh((h @ p["m"]) @ p["n"].T + x @ p["w_x"] + p["b"])
     return h, h
 
@@ -100,7 +100,7 @@ def exponential(p, s, x):
 
 
 def matrix_memory(p, memory, x):
-    """A matrix memory: a key and a value write it, a query reads it."""
+    """A matrix memory, written by a key and a value and read by a query."""
     q, k, v = (x @ p[name] for name in "qkv")
     keep = jax.nn.sigmoid(wide(x @ p["f"]))
     memory = keep[:, None] * memory + wide(jnp.outer(v, k)) / len(k)
@@ -108,7 +108,7 @@ def matrix_memory(p, memory, x):
 
 
 def attention(p, s, x):
-    """A controller that reads slots by attention and writes one of them in turn."""
+    """A controller that reads slots by attention and writes them in turn."""
     h, slots, turn = s["h"], s["slots"], s["turn"]
     seen = jax.nn.softmax(wide(slots @ (h @ p["q"]))).astype(x.dtype)
     h = jnp.tanh(x @ p["w_x"] + h @ p["w_s"] + (seen @ slots) @ p["r"])
@@ -187,12 +187,12 @@ def draw(model: Model, steps: int, rows: int = B, inputs: int = D) -> Any:
 
 
 def by_hand(layer: jaxrnn.Transition, **options: Any) -> Callable[..., Any]:
-    """Outputs by this library."""
+    """The outputs by this library."""
     return lambda params, xs: jaxrnn.unroll(layer, params, xs, **options)[0]
 
 
 def by_scan(layer: jaxrnn.Transition) -> Callable[..., Any]:
-    """Outputs by `lax.scan` of the mapped step, as anyone would write it."""
+    """The outputs by `lax.scan` of the mapped step, written in the usual way."""
 
     def run(params, xs):
         start = layer.initial_state(params)
@@ -226,7 +226,7 @@ def cast(given: Any, dtype: Any) -> Any:
 
 
 def measure(name: str, model: Model, config: Config) -> dict[str, Any]:
-    """A row: errors both ways, and time and memory over autodiff's."""
+    """A row: both errors, and time and memory relative to autodiff."""
     ways = {"manual": by_hand(model.layer), "autodiff": by_scan(model.layer)}
     low = cast(draw(model, config.steps), jnp.bfloat16)
     row: dict[str, Any] = {"transition": name, "size": [config.steps, B, D, H]}
@@ -248,7 +248,7 @@ def measure(name: str, model: Model, config: Config) -> dict[str, Any]:
 
 
 def tables(run: Run) -> list[Table]:
-    """A row a transition, all over autodiff of the same `lax.scan`."""
+    """One row per transition, relative to autodiff of the same `lax.scan`."""
     head = ["transition", "ms", "time over autodiff", "memory over autodiff"]
     head += ["float64 error", "bfloat16 error", "of autodiff"]
     lines = []

@@ -6,16 +6,16 @@
 
 Cells:     `elman`, `lstm`, `gru`, `mgu`, `indrnn`, `mingru`, `lru`; `custom_cell` makes
            one from a gate map; `layer_norm` and `clipped` change one.
-Layers:    `stack`, `bidirectional`, `backward_only`, `learned_start` and `noisy`, whose
-           noise `draw_noise` draws; `dense`, without a memory; `constrained`, on a
-           function of what is trained; `transition`, from any pure step. What takes
-           a cell takes a layer.
+Layers:    `stack`, `bidirectional`, `backward_only` and `learned_start`; `noisy`, with
+           `draw_noise`; `dense`, which has no memory; `constrained`, which maps the
+           trained parameters first; `transition`, from any pure step. Every function
+           that takes a cell also takes a layer.
 Running:   `unroll` over a sequence, `step` once, `last` for the last outputs; `bptt`,
-           the backward pass called by hand; `scan`, in the place of `lax.scan`;
-           `generate`, a decoder. `network` adds a readout and an error.
-Looking:   `check_gradients`, `summary`, and the module `gradient_flow`.
+           the backward pass itself; `scan`, in place of `lax.scan`; `generate`, a
+           decoder. `network` adds a readout and an error.
+Checking:  `check_gradients`, `summary`, and the module `gradient_flow`.
 Modules:   `convert` (weights of other libraries), `online` (gradients carried forward),
-           `parallel` (in parallel in time), `optim`, `training`, `layers`.
+           `parallel` (parallel in time), `optim`, `training`, `layers`.
 """
 
 from jaxrnn import (

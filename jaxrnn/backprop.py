@@ -1,4 +1,4 @@
-"""The hand-derived backward pass called by hand: equations 59 and 60, every δ and λ."""
+"""The hand-derived backward pass as a function: equations 59 and 60, every δ and λ."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -22,9 +22,11 @@ from jaxrnn.layer import Layer
 
 
 class BPTT(NamedTuple):
-    """What a backward pass gives: ∂E/∂params, ∂E/∂xs, ∂E/∂state, every δ_t and λ_t.
+    """The result of a backward pass: ∂E/∂params, ∂E/∂xs, ∂E/∂state, every δ_t and λ_t.
 
-    Of a layer, `deltas` nests as its params do and `adjoints` as its state does.
+    Shapes:  params, xs and state as given; deltas.z and deltas.r [T, ..., G·H];
+             adjoints parts [T, ..., H]. For a layer, `deltas` nests as its params and
+             `adjoints` as its state.
     """
 
     params: Any
@@ -51,7 +53,7 @@ def bptt(
     reverse: bool = False,
     noise: Any = UNSAID,
 ) -> BPTT:
-    """The hand-derived backward pass, called by hand: gradients, every δ_t and λ_t.
+    """Run the hand-derived backward pass: all gradients, every δ_t and λ_t.
 
     Math:    λ_t = g_t + carry_t, carry_{t-1} = s̄_{t-1} + δr_t W_sᵀ in its h part;
              ∂E/∂W_s = Σ_t h_{t-1}ᵀ δr_t (59); ∂E/∂W_x = Σ_t x_tᵀ δz_t (60)
@@ -59,15 +61,16 @@ def bptt(
              state parts [..., H], deltas.z and deltas.r [T, ..., G·H], adjoints
              parts [T, ..., H].
     Args:
-        state: the state before the first step; its default is `unroll`'s.
+        cell, params: as in `unroll`.
+        state: the state before the first step; by default as in `unroll`.
         cotangents: ∂E/∂hs [T, ..., H], or one such array or None for each part of
             a cell's state; None if only the final state matters.
         final: ∂E/∂ the final state, parts [..., H]; zeros by default.
         chunk_size, store, lengths, mask, resets, reset_to, reverse, noise: as in
-            `unroll`.
-            Past a row's length its cotangents are not read, and its δ and λ are zero.
-    Raises:  ValueError or TypeError, at trace time, as `unroll` does, and for
-             cotangents of another shape or dtype than the states.
+            `unroll`. Past a row's length cotangents are ignored, and δ and λ are zero.
+    Returns: a `BPTT`.
+    Raises:  ValueError or TypeError, at trace time, as `unroll` does, and if cotangents
+             differ in shape or dtype from the states.
     Source:  Werbos (1990), Proc. IEEE 78, 1550-1560; the seed's equations 48-60.
     """
     check_plan(chunk_size, store)
@@ -92,7 +95,7 @@ def send_back(
     reverse: bool,
     **edges: Any,
 ) -> BPTT:
-    """`bptt` by any runner; `plan` is the runner's own static choices."""
+    """`bptt` by any runner; `plan` holds the runner's static choices."""
     layer = as_layer(cell)
     carrier, marks, xs = enter(layer, params, xs, state, **edges)
     if isinstance(cell, Cell):
@@ -101,7 +104,7 @@ def send_back(
     final = filled("final", final, carrier.state)
     inputs = carrier, marks, xs, cotangents, final
     d, restart = _pull(runner, plan, layer, reverse, *inputs)
-    # Their part in what the layer's initial state is made of.
+    # Gradients of the initial state, for the parameters it is made of.
     starts = [d.state] * (state is None)
     starts += [restart] * (restart is not None and edges["reset_to"] is None)
     if starts:
@@ -137,9 +140,9 @@ def _pull(runner, plan, layer, reverse, carrier, marks, xs, cotangents, final):
 
 
 def _no_deltas(axes: tuple[int, ...], params: Any) -> Deltas | None:
-    """Zeros whose gradients are a cell's δ; None for what is no cell's parameters."""
+    """Zeros whose gradients are a cell's δ; None for parameters of another kind."""
     if not isinstance(params, Params) or not hasattr(params.w_s, "shape"):
-        return None  # raw parameters that become a cell's are not known here
+        return None  # such as the raw parameters of a `constrained` layer
     wide = params.w_x.shape[1], params.w_s.shape[1]
     return Deltas(*(jnp.zeros((*axes, n), params.w_s.dtype) for n in wide))
 
@@ -164,7 +167,7 @@ def per_part(cotangents: Any, xs: Array, state: Any) -> Any:
 
 
 def filled(name: str, cotangents: Any, outputs: Any) -> Any:
-    """The cotangents of outputs, with zeros for those left out."""
+    """The cotangents of outputs, with zeros for those that are None."""
 
     def fill(given, out):
         return jax.tree.map(jnp.zeros_like, out) if given is None else given

@@ -1,21 +1,21 @@
-"""What a cell is: two affine maps and a gate map.
+"""The cell: two affine maps and a gate map.
 
-With state `s` (a NamedTuple whose first part is the exposed `h`):
+With state `s` (a NamedTuple whose first part is the output `h`):
 
     z_t = x_t W_x + b               input map: no recurrence
     r_t = h_{t-1} W_s (+ b_s)       recurrent map: the one product inside the loop
     s_t, k_t = gate(own, z_t, r_t, s_{t-1})
 
-k_t is what the derivative needs and s_t does not hold, such as the gates' activations:
-stored, or computed again from the states, as memory allows. The derivative comes in
-two parts, so that the loop over time only multiplies:
+k_t is what the derivative needs beside s_t, such as the gates' activations. It is
+stored, or computed again from the states to save memory. The derivative comes in two
+parts, so that the loop over time only multiplies:
 
     c_t = linearize(own, k_t, s_{t-1}, s_t)         for a whole chunk of time at once
     δz_t, δr_t, s̄_{t-1} = pullback(own, c_t, λ_t)   linear in λ_t = ∂E/∂s_t
 
-`own` holds the gate map's own parameters (peepholes, gains, a product of its own),
-None where it has none; their gradient is taken for a whole chunk at once, too. All
-three act on the last axis: leading axes are equal and free. W_s may have no column.
+`own` holds the gate map's own parameters (peepholes, gains, another weight matrix), or
+None; their gradient is also taken for a whole chunk at once. All three functions act
+on the last axis, with any leading axes. W_s may have no columns.
 """
 
 from collections.abc import Callable, Sequence
@@ -31,8 +31,8 @@ class Params(NamedTuple):
     """A cell's parameters.
 
     Shapes:  w_x [D, G·H], w_s [H, G·H], b [G·H] or None, b_s [G·H] or None; `own`: any
-             pytree that the gate map reads, or None. G gates, D inputs, H units. A cell
-             may have a w_s of other sizes: its rows are h's, its columns r's.
+             pytree that the gate map reads, or None. G gates, D inputs, H units. Some
+             cells have a w_s of another size: rows as h has, columns as r has.
     """
 
     w_x: Array
@@ -43,13 +43,13 @@ class Params(NamedTuple):
 
 
 class State(NamedTuple):
-    """The state of most cells: one part, `h` [..., H]."""
+    """The state of most cells: `h` [..., H] alone."""
 
     h: Array
 
 
 class LSTMState(NamedTuple):
-    """The state of every LSTM: `h` [..., H], exposed, and the memory `c` [..., H]."""
+    """The state of an LSTM: the output `h` [..., H] and the memory `c` [..., H]."""
 
     h: Array
     c: Array
@@ -59,7 +59,7 @@ Its = TypeVar("Its", covariant=True)  # a cell's state
 
 
 class Init(Protocol):
-    """Draws a cell's parameters; dtype None is JAX's own float."""
+    """Draws a cell's parameters; dtype None is JAX's default float."""
 
     def __call__(
         self,
@@ -73,7 +73,7 @@ class Init(Protocol):
 
 
 class InitialState(Protocol[Its]):
-    """The state before the first step, for these batch axes; 8 rows are (8,)."""
+    """Makes the state before the first step; a batch of 8 rows is (8,)."""
 
     def __call__(self, params: Any, batch_shape: int | Sequence[int] = ()) -> Its: ...
 
@@ -87,16 +87,16 @@ class Cell(NamedTuple, Generic[Its]):
     gate(own, z, r, state_prev) -> (state, kept)
     linearize(own, kept, state_prev, state) -> coefficients
     pullback(own, coefficients, adjoint) -> (d_z, d_r, adjoint_prev)
-    gates: G, how many columns of w_x a unit has.
+    gates: G, the columns of w_x per unit.
 
-    What instruments must know of it:
+    Properties that other modules rely on:
 
-    independent: whether each unit of the gate map reads its own pre-activations, state
-        and parameters alone. Then r alone mixes units.
-    linear: "real" or "complex" if the state is multiplied, unit by unit, by numbers
-        that do not depend on it; complex units are kept as real parts, then imaginary
-        ones. None if the transition is not linear.
-    exact: whether the pull-back is the gate map's derivative, linear in λ; not where
+    independent: whether each unit of the gate map reads only its own pre-activations,
+        state and parameters, so that units mix through r alone.
+    linear: "real" or "complex" if each unit's state is multiplied by a number that does
+        not depend on the state; complex units are stored as real parts, then imaginary
+        parts. None if the transition is not linear.
+    exact: whether the pull-back is the gate map's derivative, linear in λ; False if
         adjoints are clipped.
     """
 

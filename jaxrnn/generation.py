@@ -1,4 +1,4 @@
-"""A layer that feeds on its own output: a decoder."""
+"""A layer fed with its own outputs: a decoder."""
 
 from collections.abc import Callable
 from typing import Any
@@ -27,30 +27,30 @@ def generate(
     layer_params: Callable[[Any], Any] | None = None,
     checkpoint: bool = False,
 ) -> tuple[Any, Any, Any]:
-    """Run a layer on what it puts out: each step's input is made of the output before.
+    """Run a layer on its own outputs: each output makes the next step's input.
 
-    Its gradient is that of `scan`: by the hand-made backward pass, through the fed
-    inputs as well wherever `feed` can be differentiated.
+    The gradient is that of `scan`, and also passes through the fed inputs wherever
+    `feed` can be differentiated.
 
     Math:    (s_t, h_t) = step(params, s_{t-1}, x_t), x_{t+1} = feed(params, h_t, key)
-    Shapes:  x [..., D], state parts [..., H] -> hs [T, ..., H], xs [T, ..., D] the
-             inputs that the outputs made, x_2 to x_{T+1}, and the final state.
+    Shapes:  x [..., D], state parts [..., H] -> hs [T, ..., H], xs [T, ..., D] (the fed
+             inputs, x_2 to x_{T+1}), and the final state.
     Args:
         cell: a cell or a layer that runs forward in time.
-        params: the layer's; or any pytree that holds them and what `feed` reads, such
-            as a readout's, with `layer_params` to pick them.
-        feed: `feed(params, h, key) -> x`, one step of the whole batch; an x like the
-            first.
+        params: the layer's, or any pytree that holds them beside what `feed` reads,
+            such as a readout's; `layer_params` then picks the layer's.
+        x: the first input.
+        feed: `feed(params, h, key) -> x`, for the whole batch; its x has the shape and
+            dtype of the first.
         length: T.
-        key: from which each step's key is split, to sample; None, which has to be said,
-            hands None to `feed`.
-        state: before the first step; the layer's initial state by default.
+        key: split into one key per step, for sampling; None passes None to `feed`.
+        state: the state before the first step; the layer's initial state by default.
         layer_params: `layer_params(params) -> the layer's params`, such as
-            `lambda p: p.cell` for a network's.
+            `lambda p: p.cell` for a network.
         checkpoint: as in `scan`.
     Returns: (hs, xs, final state).
-    Raises:  TypeError or ValueError, at trace time, for a layer that runs backward in
-             time, a fed x that is not like the first, or as `step` does.
+    Raises:  TypeError or ValueError, at trace time, as `step` does, for a layer that
+             runs backward in time, or if a fed x is not like the first.
     """
     layer = as_layer(cell)
     check_forward(layer)

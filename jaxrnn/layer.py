@@ -1,4 +1,4 @@
-"""What a layer is: cells, or layers, run together as one; and what it runs on."""
+"""The layer: cells, or layers, run together as one; and its inputs to a run."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
@@ -11,10 +11,11 @@ from jaxrnn.record import as_written
 
 
 class CellNoise(NamedTuple):
-    """The noise of one cell in one run; each part None or an array that multiplies.
+    """The noise of one cell in one run; each field is an array or None.
 
-    weights [H, G·H]: W_s. mask [..., H]: h before W_s, the same for all steps.
-    hold: parts [T, ..., H] in 0..1, the share of the state before that is kept.
+    weights [H, G·H]: multiplies W_s.
+    mask [..., H]: multiplies h before W_s, the same at every step.
+    hold: parts [T, ..., H] in 0..1, the share of the previous state that is kept.
     """
 
     weights: Array | None = None
@@ -23,16 +24,16 @@ class CellNoise(NamedTuple):
 
 
 class Carrier(NamedTuple):
-    """What a layer runs on, beside its inputs; every field nests as the layer does.
+    """Everything that a layer runs on except its inputs.
 
     `params` and `deltas` nest as the layer's params; `state`, `restart` and `adjoints`
-    as its state; `noise` as what its `noise` draws. The gradient with respect to a
+    as its state; `noise` as the result of its `noise`. The gradient with respect to a
     carrier is a carrier.
 
     state: before the first step, parts [..., H].
-    restart: what a reset puts in its place, parts [..., H]; None without resets.
-    deltas: zeros [T, ..., G·H] whose gradients are every δ_t; None if not asked for.
-    adjoints: zeros like every state, whose gradients are every λ_t; None likewise.
+    restart: the state that a reset starts from, parts [..., H]; None without resets.
+    deltas: zeros [T, ..., G·H] whose gradients are the δ_t; None if not needed.
+    adjoints: zeros like the states, whose gradients are the λ_t; None if not needed.
     """
 
     params: Any
@@ -45,12 +46,12 @@ class Carrier(NamedTuple):
     def part(
         self, params: Callable[[Any], Any], state: Callable[[Any], Any], noise: Any
     ) -> "Carrier":
-        """What a part of the layer runs on.
+        """The carrier of one part of the layer.
 
         Args:
-            params: picks the part's out of the layer's params.
-            state: picks the part's out of the layer's state.
-            noise: the part's own.
+            params: picks the part's params from the layer's.
+            state: picks the part's state from the layer's.
+            noise: the part's noise.
         """
 
         def pick(choose, field):
@@ -68,13 +69,13 @@ class Carrier(NamedTuple):
 
 @as_written
 class Transition(NamedTuple):
-    """Any pure step as a layer: what `transition` gives.
+    """Any pure step as a layer: the result of `transition`.
 
-    step(params, state, x) -> (state, output), of one row
+    step(params, state, x) -> (state, output), for one row
     init(key, input_size, hidden_size, **options) -> params
     initial_state(params) -> the state of one row
     output_size(params) -> int, the features of its outputs
-    x_ndim: the axes of one row's x; of a pytree, of each leaf
+    x_ndim: the number of axes of one row's x; for a pytree, of each leaf
     """
 
     step: Callable[..., tuple[Any, Any]]
@@ -85,7 +86,7 @@ class Transition(NamedTuple):
 
 
 class LayerInit(Protocol):
-    """Draws a layer's parameters; a stack takes a hidden size for each layer, too."""
+    """Draws a layer's parameters; a stack also takes one hidden size per layer."""
 
     def __call__(
         self,
@@ -100,7 +101,7 @@ class LayerInit(Protocol):
 
 @as_written
 class Layer(NamedTuple):
-    """A record of pure functions: cells, or layers, run together as one.
+    """A record of pure functions that runs cells, or layers, together as one.
 
     init(key, input_size, hidden_size, *, bias=True, dtype=None) -> params
     initial_state(params, batch_shape=()) -> state
@@ -108,9 +109,9 @@ class Layer(NamedTuple):
     noise(key, params, xs) -> the noise of one run, or None; see `draw_noise`
     run(apply, carrier, xs) -> (hs, states, final state), where
         `apply(part, carrier, xs, reverse=False)` runs a part and returns the same
-    runs_backward: whether any part of it runs from the last step to the first
-    x_ndim: None if its input is one array [T, ..., D], as a cell's is; else the axes of
-        one row's input, of a pytree those of each leaf, as in `Transition`
+    runs_backward: whether any part runs from the last step to the first
+    x_ndim: None if its input is one array [T, ..., D], as for a cell; else the number
+        of axes of one row's input, as in `Transition`
     """
 
     init: LayerInit
@@ -122,4 +123,4 @@ class Layer(NamedTuple):
     x_ndim: int | tuple[int, ...] | None = None
 
 
-LayerLike = Cell | Transition | Layer  # what takes a layer takes any of them
+LayerLike = Cell | Transition | Layer  # accepted wherever a layer is

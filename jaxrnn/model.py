@@ -1,4 +1,4 @@
-"""The folded model, one step, and the unfolded one, a run over time; equation 56."""
+"""Running a cell or a layer: one step, or a whole sequence; equation 56."""
 
 from functools import partial
 from typing import Any, Literal, TypedDict, Unpack, get_args, overload
@@ -55,23 +55,26 @@ def step(
     reset: Any = None,
     reset_to: Any = None,
 ) -> tuple[Any, Array]:
-    """The folded model: one step.
+    """Run a cell or a layer for one step.
 
-    But for its first two arguments it is the body of a `lax.scan`.
+    `partial(step, cell, params)` is the body of a `lax.scan`.
 
     Math:    (56) s_t = gate(x_t W_x + b, h_{t-1} W_s + b_s, s_{t-1})
-    Shapes:  state: parts [..., H]; x [..., D] -> state: parts [..., H], and what the
-             layer puts out at this step, h [..., H] for a cell.
+    Shapes:  state: parts [..., H]; x [..., D] -> state: parts [..., H], and the output,
+             h [..., H] for a cell.
     Args:
-        cell: a `Cell`, or a layer from `jaxrnn.layers` that runs forward in time. Its
-            noise, if it has any, is that of an evaluation.
+        cell: a `Cell`, or a layer from `jaxrnn.layers` that runs forward in time. A
+            noisy layer is evaluated, without noise.
+        params: the cell's or the layer's.
         reset: booleans [...]. Where true, the row starts anew: its state before the
-            step is the layer's initial one, and no gradient crosses.
-        reset_to: the state that a reset puts in place instead.
-    Use:     under `jax.jit`, as in `jax.jit(partial(step, cell))`: called bare, its
-             checks take longer than its arithmetic.
+            step is the layer's initial state, and no gradient crosses.
+        reset_to: the state that a reset starts from instead.
+    Use:     under `jax.jit`, as in `jax.jit(partial(step, cell))`: the checks are then
+             made once, when it is traced.
+    Returns: (state, output).
     Raises:  ValueError or TypeError, at trace time, for a wrong feature size, dtype or
              state, or a layer that runs backward in time, which has no single step.
+    Source:  the seed's equation 56.
     """
     layer = as_layer(cell)
     x, batch = read_inputs(layer.x_ndim, x, name="x", over_time=False)
@@ -142,47 +145,49 @@ def unroll(
     return_states: bool = False,
     noise: Any = UNSAID,
 ) -> tuple[Any, Any]:
-    """Run a cell or a layer over a sequence, compiled; the unfolded model.
+    """Run a cell or a layer over a sequence, compiled.
 
     Math:    s_t = gate(x_t W_x + b, h_{t-1} W_s + b_s, s_{t-1}) for t = 1..T     (56)
     Shapes:  xs [T, ..., D], state parts [..., H] -> hs [T, ..., H], final state parts
-             [..., H]. Any number of batch axes, none included; all in one dtype.
+             [..., H]. Any number of batch axes, even none; all in one dtype.
     Args:
-        cell: a `Cell`, or a layer from `jaxrnn.layers`, whose params and state nest.
-        state: the state before the first step; zeros by default, or what the layer
-            has learned. The final state can be given back as the next call's
-            `state`: pieces equal the whole.
+        cell: a `Cell`, or a layer from `jaxrnn.layers`.
+        params: the cell's, or the layer's, which nest as its parts do.
+        state: the state before the first step; by default zeros, or the learned
+            start. The final state can be passed as the next call's `state`: running
+            in pieces equals running the whole.
         gradient: "manual", the hand-derived BPTT of `jaxrnn.bptt` (reverse mode; it
             can be differentiated again, in both modes), or "autodiff", JAX's own, for
-            comparison and forward mode. Both give the same outputs to the bit.
+            comparison and forward mode. The outputs are equal to the bit.
         chunk_size: steps that the backward pass linearises at once; by default about
-            1000 rows of steps times batch. It need not divide T, and changes no
-            result but rounding.
-        store: what every step leaves for the backward pass: "activations", all that
-            it needs; "states", from which a chunk's activations are computed again by
-            two large products; "borders", the state before each chunk, from which the
-            chunk is run again: with `chunk_size` near √T, what is stored grows with √T
-            instead of T. By default the first for wide layers (D + H of 192 or more),
-            the second for narrow ones.
-        lengths: integers [...], each row's own length in 0..T. Its outputs past it are
-            zero, its final state is the one at it, and nothing past it, be it NaN or
-            inf, reaches an output or a gradient. A traced one is clamped to 0..T.
+            1000 rows of steps times batch. It need not divide T, and changes results
+            only by rounding.
+        store: what each step stores for the backward pass: "activations", all that it
+            needs; "states", from which a chunk's activations are computed again by
+            two large products; "borders", only the state before each chunk, from which
+            the chunk is run again: with `chunk_size` near √T, memory grows with √T
+            instead of T. By default "activations" for wide layers (D + H of 192 or
+            more), "states" for narrow ones.
+        lengths: integers [...], the length of each row, in 0..T. Past it outputs are
+            zero, and no input there, even NaN or inf, reaches an output or a gradient;
+            the final state is the one at the length. Traced, it is clamped to 0..T.
         mask: booleans [T, ...], True where a step is taken. Elsewhere the state is
-            held, and the output is the one before, as Keras's Masking has it.
+            held and the last output repeated, as in Keras's Masking.
         resets: booleans [T, ...], or numbers that are 0 or 1. Where true, the row
-            starts anew: its state before that step is the layer's own initial state
-            (zeros, or what it has learned), whatever `state` is, and no gradient
-            crosses.
-        reset_to: the state that a reset puts in place instead.
+            starts anew: its state before that step is the layer's initial state
+            (zeros, or the learned start), whatever `state` is, and no gradient crosses.
+        reset_to: the state that a reset starts from instead.
         reverse: run from the last step to the first, each row inside its own length;
             outputs stay beside their inputs.
-        return_states: return every part of every state in place of `hs`; of a layer,
+        return_states: return every part of every state instead of `hs`; for a layer,
             those of all its cells, nested as its state is.
-        noise: of a layer that has noise: a key, from which it is drawn, or what
-            `layers.draw_noise` gave; None to evaluate, without any. It has to be said.
+        noise: required for a layer with noise: a key to draw it from, the result of
+            `layers.draw_noise`, or None to evaluate without noise.
+    Returns: (hs, final state).
     Raises:  ValueError or TypeError, at trace time, for a wrong rank, feature size,
              dtype, state or option.
     Edge:    T = 0 gives empty outputs, the initial state and zero gradients.
+    Source:  the seed's equation 56.
     """
     edges = {"lengths": lengths, "mask": mask}
     edges |= {"resets": resets, "reset_to": reset_to}
@@ -206,11 +211,11 @@ def last(hs: Any, lengths: Any = None) -> Any:
 
     Shapes:  hs [T, ..., H], or a pytree of such, lengths [...] -> [..., H].
     Args:
-        lengths: as given to `unroll`: past a row's length its outputs are zero, so that
-            `hs[-1]` is not its last one. Without, it is `hs[-1]`.
-    Returns: zeros for a row of length 0.
-    Raises:  ValueError or TypeError for lengths of another shape or dtype, and for
-             outputs of no step.
+        lengths: as given to `unroll`; past a row's length its outputs are zero, so
+            `hs[-1]` would not be its last one. None: the last output is `hs[-1]`.
+    Returns: the outputs; zeros for a row of length 0.
+    Raises:  ValueError or TypeError for lengths of a wrong shape or dtype, and if `hs`
+             has no steps.
     """
     hs = jax.tree.map(lambda a: check_rank("hs", a, "[T, ..., H]", 1), hs)
     leaves = jax.tree.leaves(hs)
@@ -242,7 +247,7 @@ def unfold(
     return_states: bool = False,
     **edges: Any,
 ) -> tuple[Any, Any, Marks]:
-    """`unroll` of a layer, and the marks that its lengths and resets make."""
+    """`unroll` for a layer; also returns the marks of its lengths and resets."""
     check_choice("gradient", gradient, get_args(Gradient))
     check_plan(chunk_size, store)
     check_flag("reverse", reverse)
@@ -264,9 +269,9 @@ def unfold(
 def trajectory(
     cell: LayerLike, params: Any, xs: Any, state: Any = None
 ) -> tuple[Any, Any, tuple[int, ...]]:
-    """xs as arrays, the state before every step, parts [T, ..., H], and (T, *batch).
+    """Return xs as arrays, the state before every step [T, ..., H], and (T, *batch).
 
-    Raises:  as `unroll` does, and ValueError for a layer that runs backward in time.
+    Raises:  as `unroll`; ValueError for a layer that runs backward in time.
     """
     layer = as_layer(cell)
     check_forward(layer)

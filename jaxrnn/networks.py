@@ -47,14 +47,14 @@ Found = TypeVar("Found", covariant=True)
 
 
 class NetworkParams(NamedTuple):
-    """The parameters of a network: its cell's or layer's, and its readout's."""
+    """The parameters of a network: `cell`, also for a layer, and `readout`."""
 
     cell: Any
     readout: ReadoutParams
 
 
 class NetworkInit(Protocol):
-    """Draws a network's parameters; dtype None is JAX's own float."""
+    """Draws a network's parameters; dtype None is JAX's default float."""
 
     def __call__(
         self,
@@ -69,7 +69,7 @@ class NetworkInit(Protocol):
 
 
 class Apply(Protocol):
-    """The outputs and the final state."""
+    """Returns the outputs and the final state."""
 
     def __call__(
         self,
@@ -91,7 +91,7 @@ class _Measured(_Weighed, total=False):
 
 
 class ErrorOf(Protocol):
-    """E, or (E, final state)."""
+    """Returns E, or (E, final state)."""
 
     @overload
     def __call__(
@@ -119,7 +119,7 @@ class ErrorOf(Protocol):
 
 
 class Gradients(Protocol[Found]):
-    """E, and a gradient of it."""
+    """Returns E and a gradient of it."""
 
     def __call__(
         self,
@@ -133,7 +133,7 @@ class Gradients(Protocol[Found]):
 
 @as_written
 class Network(NamedTuple):
-    """A record of pure functions that is a whole recurrent network.
+    """A record of pure functions: a whole recurrent network.
 
     init(key, input_size, hidden_size, output_size, *, bias=True, dtype=None)
         -> NetworkParams
@@ -145,7 +145,7 @@ class Network(NamedTuple):
         -> (E, NetworkParams), equations 58-60 by hand
     cotangents(params, xs, targets, state=None, *, weights=None, **options)
         -> (E, ∂E/∂hs [T, ..., H]), what `bptt`, `online` and `gradient_flow` start from
-    cell: what was put in.
+    cell: the cell or the layer inside.
 
     The options are those of `unroll`: lengths, mask, resets, reset_to, reverse, noise,
     chunk_size and store.
@@ -160,7 +160,7 @@ class Network(NamedTuple):
 
 
 def _read_params(params: Any) -> NetworkParams:
-    """The parameters as arrays; or a clear error, unless they are a network's."""
+    """Return a network's parameters as arrays, or raise."""
     if not isinstance(params, NetworkParams):
         raise TypeError(f"params: expected NetworkParams, got {describe(params)}")
     return as_arrays("params", params)
@@ -172,30 +172,32 @@ def network(
     error: ErrorName | ErrorFunction = "squared",
     output: Output | None = None,
 ) -> Network:
-    """Put a cell, a readout and an error together.
+    """Combine a cell, a readout and an error into a network.
 
     Args:
-        cell: the transition, such as `elman()`, or a layer from `jaxrnn.layers`.
+        cell: the cell, such as `elman()`, or a layer from `jaxrnn.layers`.
         error: "squared", (d - y)² summed over outputs, targets [T, ..., O];
             "softmax_cross_entropy", y are logits, targets integer labels [T, ...];
             "sigmoid_cross_entropy", y are logits, summed over outputs, targets
             [T, ..., O] in 0..1; or a function `error(ys, targets) -> [T, ...]`, one
-            number a step, whose slope is then JAX's own, targets [T, ..., any].
+            number per step, differentiated by JAX, with targets [T, ..., any].
         output: σ of equation 57: None (linear), "sigmoid" or "tanh". The
-            cross-entropies hold their σ already and take None.
+            cross-entropies include σ and take None.
 
     E is the mean of the steps' errors over time and batch, or Σ w e / Σ w with
-    `weights` [T, ...]: weights that are 1 at the last step alone give the seed's E_N.
-    Weights may be booleans or integers. With `lengths`, steps past a row's length weigh
-    nothing, and their outputs are zero. The other options are as in `unroll`.
+    `weights` [T, ...]: weights that are 1 only at the last step give the seed's E_N.
+    Weights may be booleans or integers. With `lengths`, steps past a row's length have
+    weight 0 and output 0. The other options are as in `unroll`.
 
-    Edge:    a label outside 0..O-1 is a ValueError where it is known and its step
-             counts (its weight is not 0, and it is inside its row's length). A traced
-             one makes E and its gradient NaN, by hand as by autodiff, so that
-             `skip_nonfinite` sees it. Targets of the sigmoid outside 0..1 are refused
-             where they are known.
+    Returns: a `Network`.
+    Edge:    a label outside 0..O-1 raises a ValueError if its value is known and its
+             step counts (its weight is not 0, and it is inside its row's length). A
+             traced one makes E and its gradient NaN, by hand and by autodiff alike, so
+             that `skip_nonfinite` sees it. Likewise, known targets of the sigmoid
+             outside 0..1 are refused.
     Raises:  ValueError for an unknown error or output, or a cross-entropy with an
              output; the functions raise, at trace time, for wrong shapes and dtypes.
+    Source:  the seed's equations 56-60.
     """
     check_output("output", output)
     layer = as_layer(cell)

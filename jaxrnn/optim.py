@@ -1,10 +1,10 @@
-"""Updates for recurrent networks: accumulate M gradients, clip their mean; on Optax.
+"""Optax updates for recurrent networks: accumulate M gradients, clip their mean.
 
     δ_ij = (1/M) Σ_{k=1..M} δ_ij_k                                    (61)
     if ‖g‖ ≥ threshold:  g ← (threshold / ‖g‖) g                      Algorithm 1
 
-The mean is clipped, not its parts. Source: the seed's equation 61; Pascanu, Mikolov &
-Bengio (2013), arXiv 1211.5063, Algorithm 1.
+The mean is clipped, not each gradient. Source: the seed's equation 61; Pascanu, Mikolov
+& Bengio (2013), arXiv 1211.5063, Algorithm 1.
 """
 
 from functools import partial
@@ -28,7 +28,7 @@ from jaxrnn._core.updates import (
 
 
 class ClipState(NamedTuple):
-    """`norm` before clipping (float32), updates `clipped` and `seen` (int32)."""
+    """Three scalars: the last `norm` before clipping, updates `clipped` and `seen`."""
 
     norm: Array
     clipped: Array
@@ -38,8 +38,10 @@ class ClipState(NamedTuple):
 class AccumulateState(NamedTuple):
     """A window of gradients.
 
-    `mean` is the weighted mean so far, float32 or better; `weight` its total weight;
-    `count` the gradients in it; `updates` and `skipped` count over the whole run.
+    mean: the weighted mean so far, in float32 or better.
+    weight, count: scalars, its total weight and the number of gradients in it.
+    updates, skipped: scalars, counts over the whole run.
+    inner: the optimiser's state.
     """
 
     mean: Any
@@ -59,27 +61,31 @@ def _one(condition: Array) -> Array:
 
 
 def global_norm(tree: Any) -> Array:
-    """The 2-norm over all leaves, in float32 or better whatever their dtypes.
+    """The 2-norm over all leaves, in float32 or better for any dtype.
 
-    Scaled by the largest element, so that no square over- or underflows. NaN or inf
-    in any leaf gives NaN or inf.
+    It is scaled by the largest element, so that no square over- or underflows. NaN or
+    inf in any leaf gives NaN or inf.
 
-    Raises:  TypeError or ValueError for a leaf that is no floating array.
+    Args:
+        tree: a pytree of floating arrays [...].
+    Returns: a scalar.
+    Raises:  TypeError or ValueError if a leaf is not a floating array.
     """
     return _norm(as_arrays("tree", tree, floats=True))
 
 
 def clip_by_global_norm(threshold: float) -> optax.GradientTransformation:
-    """Algorithm 1, with the norm that it saw kept in its state.
+    """Clip by the global norm, as in Algorithm 1, and keep the norm in the state.
 
     Math:    g ← g · threshold/‖g‖ if ‖g‖ ≥ threshold
-    Raises:  TypeError unless the threshold is a number, ValueError unless positive;
-             `update`, for updates that are no floating arrays, or another's state.
-    Edge:    the norm is taken in float32 whatever the leaves, so that float16 neither
+    Returns: an Optax transformation with a `ClipState`.
+    Raises:  TypeError if the threshold is not a number, ValueError if not positive;
+             `update`, if updates are not floating arrays, or the state is another's.
+    Edge:    the norm is taken in float32 for any dtype, so that float16 neither
              overflows to a zero update nor underflows; a non-finite norm makes every
-             leaf non-finite (`accumulate` skips such gradients before they come here).
+             leaf non-finite (`accumulate` skips such gradients before).
     Source:  Pascanu et al. (2013), Algorithm 1. Unlike `optax.clip_by_global_norm`,
-             it holds the norm, and takes it in float32.
+             it keeps the norm, and takes it in float32.
     """
     check_number("threshold", threshold, low=0)
 
@@ -114,19 +120,22 @@ def accumulate(
 
     Math:    (61) g = (1/M) Σ_k g_k; with weights, g = Σ_k w_k g_k / Σ_k w_k
 
-    `update(gradients, state, params, *, weight=1.0, flush=False)` gives zeros until the
-    window is full. `weight` is how many terms the gradient is a mean over (its tokens,
-    its rows), so that the mean of unequal parts is the mean of the whole. `flush=True`
-    closes the window early: the last, partial one. Both may be traced.
+    `update(gradients, state, params, *, weight=1.0, flush=False)` returns zeros until
+    the window is full. `weight` is the number of terms that the gradient averages
+    (tokens, rows), so that the mean of unequal parts is the mean of the whole.
+    `flush=True` closes the window early. Both may be traced.
 
     Args:
-        skip_nonfinite: leave everything untouched when a gradient or weight holds NaN
-            or inf, when the mean with it or that mean's norm overflows, or when the
-            weight is negative; count it in `skipped`, and go on with the window.
-    Raises:  ValueError unless `steps` is a positive integer, TypeError for another
-             optimizer or flag; `update`, for gradients that are not as the params, a
-             weight that is no number or is known to be negative, a flush that is no
-             boolean, or another's state.
+        optimizer: any Optax optimiser.
+        steps: M.
+        skip_nonfinite: ignore a gradient if it or its weight is NaN or inf, if the
+            mean with it or that mean's norm overflows, or if the weight is negative;
+            it is counted in `skipped`, and the window goes on.
+    Returns: an Optax transformation with an `AccumulateState`.
+    Raises:  ValueError unless `steps` is a positive integer, TypeError for an invalid
+             optimizer or flag; `update`, for gradients that are not like the params, a
+             weight that is not a number or is known to be negative, a flush that is not
+             a boolean, or a state of another optimiser.
     Edge:    a window whose weights are all zero makes no update.
     Source:  the seed's equation 61. `optax.MultiSteps` has no weights and no flush, and
              runs the optimiser at every step on a mean rounded to the gradients' dtype;
@@ -199,11 +208,13 @@ def _like(tree: Any, reference: Any) -> Any:
 def flush(
     optimizer: optax.GradientTransformationExtraArgs, state: Any, params: Any
 ) -> tuple[Any, Any]:
-    """Close the partial window that is left when the data ends: (updates, state).
+    """Close the partial window that is left when the data ends.
 
-    Zeros where the window is empty.
-
-    Raises:  TypeError unless the optimizer is one of `accumulate` or `recurrent`.
+    Args:
+        optimizer, state: from `accumulate` or `recurrent`.
+        params: the parameters, a pytree of arrays [...].
+    Returns: (updates, state); the updates are zeros if the window is empty.
+    Raises:  TypeError if the state is not one of `accumulate` or `recurrent`.
     """
     if not isinstance(state, AccumulateState):
         raise TypeError(
@@ -227,13 +238,14 @@ def recurrent(
     clip_norm: float | None = None,
     skip_nonfinite: bool = True,
 ) -> optax.GradientTransformationExtraArgs:
-    """The whole chain in the right order: accumulate, clip the mean, update.
+    """Chain the steps in the right order: accumulate, clip the mean, update.
 
     Args:
         optimizer: any Optax optimiser.
         accumulate: M of equation 61.
-        clip_norm: the threshold of Algorithm 1, or None for no clipping.
+        clip_norm: the threshold of Algorithm 1; None does not clip.
         skip_nonfinite: as in `accumulate`.
+    Returns: an Optax transformation, whose `update` is that of `accumulate`.
     Raises:  as `accumulate` and `clip_by_global_norm`.
     """
     check_optimizer(optimizer)

@@ -27,7 +27,7 @@ Output = Literal["sigmoid", "tanh"]  # σ of equation 57; None for the identity
 
 
 class ReadoutParams(NamedTuple):
-    """w_y [H, O], b_y [O] or None."""
+    """A readout's parameters: w_y [H, O], b_y [O] or None."""
 
     w_y: Array
     b_y: Array | None = None
@@ -50,14 +50,16 @@ def init_readout(
 def readout(
     params: ReadoutParams, hs: Array, activation: Output | None = None
 ) -> Array:
-    """The output of every step.
+    """Map hidden states to the outputs of a network.
 
     Math:    (57) y_t = s_t W_y (+ b_y), or y_t = σ(s_t W_y (+ b_y))
     Shapes:  hs [..., H] -> ys [..., O].
     Args:
-        activation: None (linear), "sigmoid" or "tanh".
-    Raises:  ValueError or TypeError for another activation, or params and hs that do
+        params: `ReadoutParams`.
+        activation: σ: None (linear), "sigmoid" or "tanh".
+    Raises:  ValueError or TypeError for an unknown activation, or params and hs that do
              not fit each other or are not floating.
+    Source:  the seed's equation 57.
     """
     check_output("activation", activation)
     hs = check_rank("hs", hs, "[..., H]", 1)
@@ -67,7 +69,7 @@ def readout(
 
 
 def read_readout(name: str, params: Any, hs: Any) -> ReadoutParams:
-    """The parameters as arrays; or a clear error, unless they read these states."""
+    """Return the parameters as arrays, or raise if they do not fit the states."""
     if not isinstance(params, ReadoutParams):
         raise TypeError(f"{name}: expected ReadoutParams, got {describe(params)}")
     if not isinstance(hs, Array):  # of merge=None, say

@@ -1,9 +1,8 @@
-"""What the package's records share: each prints as it was written and can be pickled.
+"""How the package's records print and pickle: by the call that built them.
 
 Cells, layers and networks are NamedTuples of functions, built once for equal arguments
-(`jaxrnn._core.by_value`). How each was built is kept here, beside the record and not in
-it: what `_replace` gives is another object, of which nothing is known, and so it never
-passes for the original.
+(`jaxrnn._core.by_value`). The call is kept here and not in the record. The result of
+`_replace` is a new object without a call, so it is never mistaken for the original.
 """
 
 from collections.abc import Callable
@@ -20,18 +19,18 @@ class Call(NamedTuple):
     options: dict[str, Any]
 
 
-_CALLS: dict[int, Call] = {}  # by the id of a record, none of which is ever forgotten
+_CALLS: dict[int, Call] = {}  # by the id of a record; records are never freed
 
 
 def remember(record: Any, call: Call) -> None:
-    """Keep how a record was built; the record must live as long as the process."""
+    """Keep the call that built a record, which must live as long as the process."""
     _CALLS[id(record)] = call
 
 
 def as_written(cls: C) -> C:
     """Make a NamedTuple's records print and pickle by the call that built them.
 
-    Another record, a changed one say, prints its fields and is pickled by them.
+    A record without a call, such as a changed one, prints and pickles its fields.
     """
 
     def __repr__(self):
@@ -61,5 +60,5 @@ def _named(values: dict[str, Any]) -> str:
 
 
 def _short(value: Any) -> str:
-    """A function or a class by its name, without an address."""
+    """A value's `repr`; a function's or a class's name."""
     return getattr(value, "__name__", None) or repr(value)

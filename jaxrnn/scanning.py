@@ -1,4 +1,4 @@
-"""A scan with the hand-made backward pass: `jax.lax.scan`, its parameters said."""
+"""`jax.lax.scan` with explicit parameters and a hand-made backward pass."""
 
 from collections.abc import Callable
 from typing import Any
@@ -24,25 +24,26 @@ def scan(
     reverse: bool = False,
     checkpoint: bool = False,
 ) -> tuple[Any, Any]:
-    """`jax.lax.scan` of a step with parameters, its gradient that of a transition.
+    """Scan a step with explicit parameters; a drop-in for `jax.lax.scan`.
 
-    In the place of `lax.scan(partial(f, params), state, xs)`: the same numbers, and
-    a backward pass that keeps only what is sequential inside its loop; see
-    `transition`. There, a weight's gradient is added up step by step.
+    It replaces `lax.scan(partial(f, params), state, xs)` and gives the same numbers.
+    `lax.scan` adds up a weight's gradient step by step; here only ∂s_t/∂s_{t-1} stays
+    in the backward loop, as in `transition`.
 
     Math:    (s_t, y_t) = f(params, s_{t-1}, x_t) for t = 1..T
     Shapes:  state: a pytree of arrays of any shapes; xs [T, ...], a pytree or None
              -> the final state, ys [T, ...].
     Args:
-        f: `f(params, state, x) -> (state, y)`, pure; it does not read an array that is
-            differentiated but through its arguments.
-        length: T, needed where xs is None; f is then given None for x.
+        f: `f(params, state, x) -> (state, y)`, pure. Arrays to be differentiated must
+            be arguments of it, not closed over.
+        params: a pytree of arrays, the same at every step.
+        length: T, required if xs is None; f then gets None for x.
         reverse: run from the last step to the first; ys stay beside their xs.
         checkpoint: store the state at about √T steps only, and run the steps between
             them again in the backward pass.
     Returns: (final state, ys), as `lax.scan` does.
-    Raises:  TypeError or ValueError for arrays of another number of steps, no steps to
-             be counted, or a step that gives another state than it was given.
+    Raises:  TypeError or ValueError if arrays differ in their number of steps, if that
+             number is not given, or if f changes the state's structure or shapes.
     """
     if not callable(f):
         raise TypeError(f"f: expected a function, got {type(f).__name__}")
@@ -79,4 +80,4 @@ def _chunk(xs: Any) -> int:
 
 
 def _none(*_: Any) -> Any:
-    """What a scan never asks of its step."""
+    """Stands for the functions of a `Transition` that a scan never calls."""

@@ -1,4 +1,4 @@
-"""How many parameters there are, and where: a table to print."""
+"""A table of parameters: name, shape, dtype and count."""
 
 from typing import Any, NamedTuple
 
@@ -6,7 +6,7 @@ import jax
 
 
 class Leaf(NamedTuple):
-    """One array of the parameters; its name is the path to it, such as cell.0.w_s."""
+    """One array of the parameters; `name` is its path, such as cell.0.w_s."""
 
     name: str
     shape: tuple[int, ...]
@@ -15,7 +15,7 @@ class Leaf(NamedTuple):
 
 
 class Summary(NamedTuple):
-    """Every leaf, and how many numbers they hold together; prints as a table."""
+    """Every leaf and the total count; prints as a table."""
 
     leaves: tuple[Leaf, ...]
     count: int
@@ -33,12 +33,13 @@ class Summary(NamedTuple):
 
 
 def summary(params: Any) -> Summary:
-    """The leaves of a cell's, a layer's or a network's parameters.
+    """Summarise the parameters of a cell, a layer or a network.
 
     Args:
-        params: any pytree of arrays; shapes alone, as from `jax.eval_shape`, will do.
-    Returns: leaf, shape, dtype and count, and their total, which print as a table.
-    Raises:  TypeError for a leaf that is no array.
+        params: any pytree of arrays [...], or of their shapes (`jax.eval_shape`).
+    Returns: the name, shape, dtype and count of each leaf, and the total count; it
+             prints as a table.
+    Raises:  TypeError if a leaf is not an array.
     """
     leaves = []
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):

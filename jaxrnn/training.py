@@ -1,4 +1,4 @@
-"""A compiled training step and its state; a mesh splits the batch over devices."""
+"""A compiled training step and its state, on one device or data-parallel on a mesh."""
 
 from collections.abc import Callable
 from functools import partial
@@ -32,10 +32,13 @@ from jaxrnn.optim import AccumulateState, ClipState
 
 
 class TrainState(NamedTuple):
-    """What training carries from step to step.
+    """Everything that training carries from step to step.
 
-    `opt_state` is the optimiser's. `state` is the recurrent state that truncated BPTT
-    takes from one window of time to the next, or None.
+    step: the number of steps taken.
+    params: the trained parameters.
+    opt_state: the optimiser's state.
+    state: the recurrent state that truncated BPTT carries from one window to the next,
+        or None.
     """
 
     step: Any
@@ -48,10 +51,10 @@ class Outcome(NamedTuple):
     """Auxiliary output of a loss.
 
     state: the recurrent state to carry to the next window, like the one that came in.
-    weight: how many terms the error is a mean over (rows, tokens); it makes the mean
-        over devices, and over accumulated windows, that of the whole.
-    aux: a pytree of floating arrays to report, such as an accuracy. Over the devices of
-        a mesh it is averaged, or summed, as the error is.
+    weight: the number of terms that the error averages (rows, tokens); with it the mean
+        over devices, and over accumulated windows, is that of the whole.
+    aux: a pytree of floating arrays to report, such as an accuracy. On a mesh it is
+        averaged or summed over devices, like the error.
     """
 
     state: Any = None
@@ -60,15 +63,16 @@ class Outcome(NamedTuple):
 
 
 class Metrics(NamedTuple):
-    """What one training step reports.
+    """The metrics of one training step; all but `aux` are scalars.
 
     error: of this batch, before the update.
-    norm: ‖gradient‖ before clipping: where the optimiser clips, of its newest update's
-        gradient (of `accumulate` windows, their mean); else of this step's.
-    clipped, skipped: booleans, whether this step's update was clipped, and whether this
-        step's gradient was left out, as `skip_nonfinite` has it. False for optimisers
-        without the clip, or the accumulation, of `jaxrnn.optim`.
-    aux: the loss's.
+    norm: ‖gradient‖ before clipping: of the newest update's gradient if the optimiser
+        clips (with `accumulate`, the window's mean), else of this step's.
+    clipped: whether this step's update was clipped; False without the clip of
+        `jaxrnn.optim`.
+    skipped: whether `skip_nonfinite` ignored this step's gradient; False without the
+        accumulation of `jaxrnn.optim`.
+    aux: as the loss returns it.
     """
 
     error: Array
@@ -79,7 +83,7 @@ class Metrics(NamedTuple):
 
 
 class _Found(NamedTuple):
-    """What a loss and its gradient say of one batch."""
+    """The loss and its gradient for one batch."""
 
     error: Array
     grads: Any
@@ -91,8 +95,15 @@ class _Found(NamedTuple):
 def init_train_state(
     params: Any, optimizer: optax.GradientTransformation, state: Any = None
 ) -> TrainState:
-    """The state before the first step. It copies, since `train_step` donates.
+    """Make the state before the first step.
 
+    Arrays are copied, since `train_step` donates them.
+
+    Args:
+        params: the parameters, a pytree of floating arrays [...].
+        optimizer: any Optax optimiser.
+        state: the recurrent state to carry between windows, parts [B, H], or None.
+    Returns: a `TrainState`.
     Raises:  TypeError unless `optimizer` is an Optax optimiser, params are floating
              arrays and the state's parts are arrays.
     """
@@ -113,33 +124,33 @@ def train_step(
 ) -> Callable[..., tuple[TrainState, Metrics]]:
     """Compile `(train_state, batch, *, flush=False) -> (train_state, Metrics)`.
 
-    The train state is donated: its buffers are used again, so keep only the new one.
-    A skipped step gives back the carried state as it was before the step, all of its
-    rows, so that one bad window is as if it had never been.
+    The train state is donated: its buffers are reused, so keep only the new one. A
+    skipped step keeps the carried state of all rows as it was before the step, as if
+    the bad window had not been there.
 
     Args:
         loss: `loss(params, state, batch) -> (error, Outcome(state, weight, aux))`, the
             error a mean over `weight` terms. An error that is a sum needs
-            `reduce="sum"`: as a mean it would be divided by the mesh's devices. With
+            `reduce="sum"`: otherwise it is divided by the number of devices. With
             `seed`, `loss(params, state, batch, key)`.
-        optimizer: any Optax optimiser; one of `optim` is given weight and flush too.
+        optimizer: any Optax optimiser; those of `optim` also get weight and flush.
         mesh: a mesh of one axis. Params are replicated and the batch is split over it;
-            the devices meet once a step, to average their gradients by weight, so that
-            the result is one device's to rounding.
+            gradients are averaged by weight once per step, so that the result equals
+            that of one device up to rounding.
         batch_spec: a PartitionSpec, or a pytree of them, for the batch. By default a
-            leaf is split on axis 1, as [T, B, ...] is, and a leaf of one axis, [B], on
-            that. The parts of the recurrent state [B, H] are split on axis 0.
-        reduce: "mean", devices are averaged by weight; "sum", their errors and
-            gradients are added, and `weight` is not read.
-        seed: of the loss's key, which is folded from it and the number of the step,
-            and on a mesh from the device's place as well, for rows of their own.
-    Edge:    a batch whose weight is 0 has error 0 and gradient 0, whatever mean of
-             nothing the loss made, on one device as on a mesh.
-    Raises:  TypeError or ValueError for another loss, optimizer, mesh, reduce or seed;
-             at trace time, if the batch or the state does not divide by the mesh, for a
-             train state that was given to a step before, a batch that is no numbers, a
-             flush without a window, or a loss that returns something else than it
-             should.
+            leaf [T, B, ...] is split on axis 1, and a leaf [B] on axis 0. The parts of
+            the recurrent state [B, H] are split on axis 0.
+        reduce: "mean" averages over devices by weight; "sum" adds their errors and
+            gradients and ignores `weight`.
+        seed: of the loss's key, which is folded from it and the step's number, and on a
+            mesh from the device's index, so that devices draw different noise.
+    Returns: the compiled step.
+    Edge:    a batch of weight 0 has error 0 and gradient 0, even if the loss divides by
+             zero, on one device and on a mesh.
+    Raises:  TypeError or ValueError for an invalid loss, optimizer, mesh, reduce or
+             seed; at trace time, if the batch or the state does not divide by the mesh,
+             for a train state that was donated to an earlier step, a batch that is not
+             numeric, a flush without a window, or a loss that returns the wrong things.
     """
     check_optimizer(optimizer)
     check_choice("reduce", reduce, ("mean", "sum"))
@@ -218,7 +229,7 @@ def _gradients(loss, reduce, params, state, batch, key, spec=None) -> _Found:
     if reduce == "sum":
         return _Found(error, grads, jnp.ones((), jnp.float32), aux, new)
     weight = read_weight(outcome.weight)
-    # Without weight there is no mean to speak of, whatever 0/0 the loss made.
+    # Without weight there is no mean, even if the loss computed 0/0.
     error, grads, aux = jax.tree.map(
         lambda a: jnp.where(weight == 0, jnp.zeros_like(a), a), (error, grads, aux)
     )
@@ -226,7 +237,7 @@ def _gradients(loss, reduce, params, state, batch, key, spec=None) -> _Found:
 
 
 def _on_mesh(measure, reduce, mesh, params, state, batch, key, spec) -> _Found:
-    """The same over the devices of a mesh, which meet once."""
+    """The same over the devices of a mesh, with one sum over devices."""
     (axis,) = mesh.axis_names
 
     def on_one_device(params, state, batch, key):
@@ -260,7 +271,7 @@ def _on_mesh(measure, reduce, mesh, params, state, batch, key, spec) -> _Found:
 
 
 def _read_train_state(train_state: Any) -> TrainState:
-    """The train state; or a clear error, where it is none or was donated."""
+    """Return the train state, or raise if it is not one or was donated."""
     if not isinstance(train_state, TrainState):
         raise TypeError(
             "train_state: expected a TrainState, as init_train_state gives it, got "
@@ -270,7 +281,7 @@ def _read_train_state(train_state: Any) -> TrainState:
 
 
 def _check_flush(flush: Any, train_state: TrainState) -> None:
-    """Raise for a known True where no window is to be closed."""
+    """Raise if flush is known to be True and there is no window to close."""
     known = flush is not False and not isinstance(flush, Tracer)
     if known and read_flush(flush) and not states_in(train_state, AccumulateState):
         raise ValueError(
@@ -280,7 +291,7 @@ def _check_flush(flush: Any, train_state: TrainState) -> None:
 
 
 def _place(train_state: TrainState, mesh: Mesh) -> TrainState:
-    """On every device of the mesh, the recurrent state's rows split over them."""
+    """Replicate over the mesh; split the rows of the recurrent state."""
     whole = NamedSharding(mesh, PartitionSpec())
     rows = NamedSharding(mesh, PartitionSpec(*mesh.axis_names))
     check_divides("state", train_state.state, rows.spec, mesh)

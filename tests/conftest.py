@@ -1,4 +1,4 @@
-"""What every test runs under: 8 CPU devices, strict dtypes and ranks, fixed draws."""
+"""Shared settings: 8 CPU devices, strict promotion of dtypes and ranks, fixed keys."""
 
 import hypothesis
 import jax
@@ -30,7 +30,7 @@ def x64():
 
 @pytest.fixture(scope="module")
 def compile_fast():
-    """Leave out XLA's optimisations, where a test is about mathematics alone."""
+    """Skip XLA's optimisations, in tests that check only the mathematics."""
     before = jax.config.read("jax_disable_most_optimizations")
     jax.config.update("jax_disable_most_optimizations", True)
     jax.clear_caches()  # no other module may run these programs, nor this one theirs

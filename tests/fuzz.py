@@ -1,4 +1,4 @@
-"""Wrong calls by the thousand: is each refused in plain words, by name?
+"""Thousands of wrong calls: is each refused with a clear error that names it?
 
     python tests/fuzz.py [--only NAME]
 
@@ -47,7 +47,7 @@ LEFT_OUT = object()  # in the place of a value: call without it
 
 
 class Try(NamedTuple):
-    """A value to put in an argument's place; `same`: as the call's own, in disguise."""
+    """A value to try for an argument; `same`: the call's own value in another form."""
 
     kind: str
     value: Any
@@ -89,21 +89,21 @@ class Outcome(NamedTuple):
 
 
 class Duck:
-    """It has a shape and a dtype, and no numbers."""
+    """Has a shape and a dtype but no values."""
 
     def __init__(self, like):
         self.shape, self.dtype, self.ndim = like.shape, like.dtype, like.ndim
 
 
 class Other(NamedTuple):
-    """A record of nobody's."""
+    """A record that the library does not know."""
 
     this: Any
     that: Any = None
 
 
 class Pages(np.ndarray):
-    """An array of a subclass."""
+    """A subclass of an array."""
 
 
 def deleted(tree):
@@ -117,7 +117,7 @@ def masked(good):
 
 
 def claims(good):
-    """128 TiB by its shape, 4 bytes in truth."""
+    """An array of 128 TiB by its shape and 4 bytes in memory."""
     return np.broadcast_to(np.zeros((), good.dtype), (2**45, *good.shape[1:]))
 
 
@@ -143,7 +143,10 @@ def shapes(good, free=()) -> Iterator[Try]:
 
 
 def array(good, *, free=(), none=REFUSE, wide=WORK, brief=False) -> Iterator[Try]:
-    """Of a floating array; `free`: axes of any size; `wide`: what float64 should do."""
+    """Values to try for a floating array.
+
+    `free`: axes of any size; `wide`: what float64 should do.
+    """
     good = np.asarray(good, "f4")
     yield Try("None", None, none)
     yield from list(no_arrays(good))[:: 4 if brief else 1]
@@ -180,7 +183,7 @@ def array(good, *, free=(), none=REFUSE, wide=WORK, brief=False) -> Iterator[Try
 
 
 def record(good, *, none=REFUSE) -> Iterator[Try]:
-    """Of a NamedTuple of arrays, in another wrapping."""
+    """Values to try for a NamedTuple of arrays: other containers."""
     yield Try("None", None, none)
     yield Try("tuple", tuple(good))
     yield Try("list", list(good))
@@ -198,7 +201,7 @@ def record(good, *, none=REFUSE) -> Iterator[Try]:
 
 
 def part(good, name, tries) -> Iterator[Try]:
-    """Those values in one part of a record; a path such as readout.w_y."""
+    """The same values for one part of a record, by a path such as readout.w_y."""
     first, _, rest = name.partition(".")
     if rest:
         tries = part(getattr(good, first), rest, tries)
@@ -226,7 +229,7 @@ def params(good, *, brief=False) -> Iterator[Try]:
 
 
 def labels(good, outputs) -> Iterator[Try]:
-    """Of an array of integers 0..outputs."""
+    """Values to try for an array of integers 0..outputs."""
     good = np.asarray(good, "i4")
     yield Try("None", None)
     yield from no_arrays(good)
@@ -303,7 +306,7 @@ def resets(good) -> Iterator[Try]:
 
 
 def positive(good=None, *, none=REFUSE, zero=REFUSE) -> Iterator[Try]:
-    """Of an integer option."""
+    """Values to try for an integer option."""
     yield Try("None", None, none)
     yield Try("zero", 0, zero)
     yield Try("negative", -1)
@@ -319,7 +322,7 @@ def positive(good=None, *, none=REFUSE, zero=REFUSE) -> Iterator[Try]:
 
 
 def number(good, *, bad=(), none=REFUSE, infinite=REFUSE) -> Iterator[Try]:
-    """Of a float option; `bad`: outside its range."""
+    """Values to try for a float option; `bad`: outside its range."""
     yield Try("None", None, none)
     for value in bad:
         yield Try("out of range", value)
@@ -396,7 +399,7 @@ def batch_shape(good=(8,)) -> Iterator[Try]:
 
 
 def initial(sizes=("input_size", "hidden_size")) -> dict[str, Iterable[Try]]:
-    """What to try of an `init`'s arguments."""
+    """Values to try for the arguments of an `init`."""
     tries = {"key": key(), "bias": flag(True)}
     tries |= {name: positive({"output_size": OUT}.get(name, H)) for name in sizes}
     tries["input_size"] = positive(D)
@@ -423,7 +426,7 @@ def init_given(**more):
 
 
 def noises(case) -> Iterator[Try]:
-    """Of `CellNoise` for an LSTM."""
+    """Values to try for an LSTM's `CellNoise`."""
     w, h = np.ones((H, 4 * H), "f4"), np.ones((B, H), "f4")
     hold = jax.tree.map(lambda s: np.full((T, *s.shape), 0.5, "f4"), case.state)
     good = CellNoise(w, h, hold)
@@ -444,7 +447,7 @@ def noises(case) -> Iterator[Try]:
 
 
 def runs() -> Iterator[Site]:
-    """unroll, bptt and the two of `parallel`, of an LSTM."""
+    """unroll, bptt and both functions of `parallel`, with an LSTM."""
     case = lstm_case()
     given = {"cell": jaxrnn.lstm(), "params": case.params, "xs": case.xs}
     given |= {"state": case.state, "reset_to": case.state, "reverse": False} | marks()
@@ -509,7 +512,7 @@ def runs() -> Iterator[Site]:
 
 
 def edges() -> Iterator[Site]:
-    """Ends of what is allowed."""
+    """Edge cases that are allowed."""
     case = lstm_case()
 
     def run(xs, **options):
@@ -719,7 +722,7 @@ def factories() -> Iterator[Site]:
 
 
 def gates() -> Iterator[Site]:
-    """custom_cell, and gate maps that return what they should not."""
+    """custom_cell, and gate maps that return the wrong things."""
     case = lstm_case()
     plain = lambda own, z, r, s: type(s)(jnp.tanh(z + r))  # noqa: E731
     yield Site(
@@ -840,7 +843,7 @@ def combined() -> Iterator[Site]:
 
 
 def nets() -> Iterator[Site]:
-    """network, what it makes, and readout."""
+    """network and its functions, and readout."""
     case, cell = lstm_case(), jaxrnn.lstm()
     yield Site(
         "network",
@@ -991,7 +994,7 @@ def flow() -> Iterator[Site]:
 
 
 def numbers() -> Iterator[Site]:
-    """What of gradient_flow takes arrays alone."""
+    """The functions of gradient_flow that take only arrays."""
     module, rng = gradient_flow, np.random.default_rng(0)
     norms = 0.5 ** np.arange(8, dtype="f4")
     squares = rng.normal(size=(T, H, H)).astype("f4")
@@ -1315,7 +1318,7 @@ def steps() -> Iterator[Site]:
     square = jax.make_mesh((1, 2), ("a", "b"), devices=jax.devices()[:2])
 
     def one(loss, optimizer=optimizer, **options):
-        """The first step; a state that donation cannot touch."""
+        """The first step, with a state that donation cannot reach."""
         given = options.pop("train_state", None)
         batch = options.pop("batch", case.xs)
         flush = {"flush": options.pop("flush")} if "flush" in options else {}
@@ -1480,7 +1483,7 @@ def checks() -> Iterator[Site]:
 
 
 def guises(good, *, brief=True) -> Iterator[Try]:
-    """Of one array of another library's."""
+    """Values to try for one array of another library."""
     good = np.asarray(good)
     kinds = ("float16", "float64", "key", "NaN", "inf", "bfloat16", "number")
     for t in array(good, brief=brief, wide=EITHER):
@@ -1490,7 +1493,7 @@ def guises(good, *, brief=True) -> Iterator[Try]:
 
 
 def weights_in(tree) -> Iterator[Try]:
-    """Of a dict or list of arrays: one leaf in the wrong, or the tree."""
+    """Values to try for a dict or list of arrays: a wrong leaf, or a wrong tree."""
     for bad in (None, 3, "weights", object(), np.ones(3, "f4")):
         yield Try("no tree", bad)
     yield Try("deleted", deleted(tree))
@@ -1515,7 +1518,7 @@ def weights_in(tree) -> Iterator[Try]:
 
 
 def conversions() -> Iterator[Site]:
-    """convert, with arrays of no library but NumPy."""
+    """convert, with NumPy arrays only."""
     case = lstm_case()
     own = case.params._replace(b_s=None)
     both = own._replace(b_s=own.b)
@@ -1565,7 +1568,7 @@ def conversions() -> Iterator[Site]:
 
 
 def exported(own) -> Iterator[Try]:
-    """Of the parameters that a `to_X` takes."""
+    """Values to try for the parameters of a `to_X`."""
     for t in record(own):
         yield t
     yield Try("no rows", own._replace(w_x=own.w_x[:0]))
@@ -1764,7 +1767,7 @@ def calls(only: str = "") -> Iterator[Call]:
 
 
 def needed(function: Callable) -> str | None:
-    """The first argument that has to be given."""
+    """The first required argument."""
     parameters = inspect.signature(function).parameters.values()
     plain = (p for p in parameters if p.kind is not p.VAR_POSITIONAL)
     return next((p.name for p in plain if p.default is p.empty), None)
@@ -1791,7 +1794,7 @@ def ours(frame: traceback.FrameSummary) -> bool:
 
 
 def is_clear(call: Call, error: Exception) -> bool:
-    """Whether the error is the library's own, and names the argument."""
+    """Whether the library itself raised the error and it names the argument."""
     said = str(error)
     if type(error) not in (ValueError, TypeError):
         return type(error).__module__.startswith("jaxrnn")
@@ -1824,7 +1827,7 @@ def equal(a: Any, b: Any) -> bool:
 
 
 class Judge:
-    """Runs calls; keeps what each site returns as it is."""
+    """Runs calls and compares them with each site's own result."""
 
     def __init__(self):
         self.wanted = {}
@@ -1864,7 +1867,7 @@ class Judge:
 
 @contextmanager
 def as_users_run():
-    """JAX's own promotion; whole tracebacks, to see who raised; quick compilation."""
+    """JAX's default promotion; full tracebacks, to see who raised; fast compilation."""
     settings = {
         "jax_numpy_dtype_promotion": "standard",
         "jax_numpy_rank_promotion": "allow",
@@ -1891,7 +1894,7 @@ VERDICTS = ("clear", "obscure", "silent", "fine", "refused")
 
 
 def by(outcomes: list[Outcome], what: Callable[[Outcome], str]) -> str:
-    """A table: rows by what is given, columns the verdicts."""
+    """A table of verdicts, one row per kind of value."""
     counts: dict[str, Counter] = {}
     for outcome in outcomes:
         counts.setdefault(what(outcome), Counter())[outcome.verdict] += 1
@@ -1904,7 +1907,7 @@ def by(outcomes: list[Outcome], what: Callable[[Outcome], str]) -> str:
 
 
 def listing(outcomes: list[Outcome]) -> str:
-    """Every call that is not as it should be, by where and what was said."""
+    """Every call with a wrong outcome, by place and message."""
     lines = []
     for verdict in ("silent", "refused", "obscure"):
         its = [o for o in outcomes if o.verdict == verdict]

@@ -32,7 +32,7 @@ DEFAULTS = {
 
 
 def functions(names, alphas, betas, clip):
-    """The activations of rows; alpha and beta go to those that take one, in turn."""
+    """The activations of rows; alpha and beta go in order to those that take one."""
     alphas, betas = list(alphas or []), list(betas or [])
     found = []
     for name in names:

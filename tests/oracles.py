@@ -11,7 +11,7 @@ import numpy as np
 
 
 class Answer(NamedTuple):
-    """What a run and its backward pass give, for xs [T, ..., D]."""
+    """The results of a run and its backward pass, for xs [T, ..., D]."""
 
     states: tuple  # parts [T, ..., H]
     params: dict  # w_x, w_s, b, b_s
@@ -155,7 +155,7 @@ ORACLES |= {"lstm": lstm, "gru": gru}
 
 
 def run(name, params, xs, state, d_states=None, d_final=None) -> Answer:
-    """Any number of batch axes, one row after another; an absent bias is zeros."""
+    """Run any number of batch axes, row by row; a missing bias is zeros."""
     wide = params.w_s.shape[1]
     b, b_s = (
         np.zeros(wide) if bias is None else np.float64(bias)
@@ -217,7 +217,7 @@ class Elman(NamedTuple):
 
 
 def unfold(w_x, w_s, w_y, xs, s_0, activation="tanh") -> Elman:
-    """Every factor of (58)-(60), each a whole Jacobian."""
+    """Every factor of (58)-(60), each a full Jacobian."""
     phi, slope = ACTIVATIONS[activation]
     size = w_s.shape[0]
     net = Elman([s_0], [None], [None], [None], [None])

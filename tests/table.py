@@ -1,4 +1,4 @@
-"""The table of cells that every contract test walks, and the draws it walks with."""
+"""The table of cells for the tests that run over all of them, and their random data."""
 
 from typing import Any, NamedTuple
 
@@ -26,7 +26,7 @@ from jaxrnn import (
 
 
 def two_gates(own, z, r, state_prev):
-    """A gate map with nothing derived by hand: h = u h' + (1-u) tanh(n)."""
+    """A gate map without a derivative by hand: h = u h' + (1-u) tanh(n)."""
     del own
     u, n = jnp.split(z + r, 2, axis=-1)
     u = jax.nn.sigmoid(u)
@@ -34,7 +34,7 @@ def two_gates(own, z, r, state_prev):
 
 
 class Peepholes(NamedTuple):
-    """[H] each, by which a gate sees the memory."""
+    """[H] each, the weights by which a gate sees the memory."""
 
     i: Array
     f: Array
@@ -108,7 +108,7 @@ def cells(*names: str):
 
 
 class Case(NamedTuple):
-    """Everything a run and its pull-back take, as NumPy arrays."""
+    """The inputs of a run and its pull-back, as NumPy arrays."""
 
     params: Any
     xs: Any
@@ -132,7 +132,7 @@ def draw(
     dtype: Any = np.float64,
     seed: int = 0,
 ) -> Case:
-    """A case in which no leaf is zero, so that no gradient is zero by accident."""
+    """Draw a case without zero leaves, so that no gradient is zero by accident."""
     rng = np.random.default_rng(seed)
 
     def like(scale):

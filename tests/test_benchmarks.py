@@ -1,4 +1,4 @@
-"""The benchmarks at their smallest settings, and what they measure with."""
+"""The benchmarks at their smallest settings, and their measuring tools."""
 
 import json
 import sys

@@ -39,7 +39,7 @@ def pull_oracle(name: str, case: Case):
 
 
 def h_only(case: Case) -> Case:
-    """The same with no direct cotangent on the parts that are not exposed."""
+    """The same, with cotangents of h only."""
     h, *others = case.d_states
     hidden = (np.zeros_like(part) for part in others)
     return case._replace(d_states=type(case.state)(h, *hidden))
@@ -114,7 +114,7 @@ def test_what_is_stored_changes_no_gradient_called_by_hand(chunk):
 
 
 def stored(steps, rows, units, **options):
-    """Numbers that an LSTM's forward pass leaves, beside its inputs, for one unit."""
+    """The numbers per unit that an LSTM's forward pass stores beside its inputs."""
     case = draw(lstm(), steps=steps, batch=(rows,), units=units)
     run = partial(unroll, lstm(), **options)
     pull = jax.eval_shape(lambda *inputs: jax.vjp(run, *inputs)[1], *case.inputs)

@@ -1,4 +1,4 @@
-"""Every cell's contract: structure, first parameters, derivative, clear errors."""
+"""What every cell must satisfy: structure, initial parameters, derivative, errors."""
 
 from functools import partial
 
@@ -105,7 +105,7 @@ def test_a_low_precision_gate_is_the_float32_gate_to_rounding(name, dtype):
 
 
 def gates_of(w, gates):
-    """The columns of each gate, each of which has a draw of its own."""
+    """The columns of each gate, which are drawn separately."""
     blocks = np.split(np.float64(w), gates, axis=1)
     for i, one in enumerate(blocks):
         assert all(np.abs(one - other).max() > 0.1 for other in blocks[:i])
@@ -174,7 +174,7 @@ def test_the_initial_state_is_zeros_for_any_batch(name):
 
 
 def one_step(name, dtype=np.float64):
-    """own, z, r, state_prev and an adjoint, none of them zero."""
+    """Draw own, z, r, state_prev and an adjoint, none of them zero."""
     cell = CELLS[name]
     case = draw(cell, steps=1, batch=(4,), dtype=dtype)
     rng = np.random.default_rng(1)
@@ -183,7 +183,7 @@ def one_step(name, dtype=np.float64):
 
 
 def gate_derivatives(cell, own, z, r, state_prev, adjoint):
-    """∂/∂z, ∂/∂r, ∂/∂state_prev as the cell has them, and by `jax.vjp` of its gate."""
+    """∂/∂z, ∂/∂r, ∂/∂state_prev by the cell, and by `jax.vjp` of its gate."""
     state, pull, kept = jax.vjp(partial(cell.gate, own), z, r, state_prev, has_aux=True)
     coefficients = cell.linearize(own, kept, state_prev, state)
     # As in the backward pass: linearised for all steps, pulled back for one.
@@ -305,7 +305,7 @@ def test_an_option_that_cannot_be_part_of_a_record_is_named():
 
 
 def keeps_to_units(cell) -> bool:
-    """Whether unit j of the gate map reads unit j alone, by its Jacobians."""
+    """Whether unit j of the gate map reads only unit j, by its Jacobians."""
     units = 4  # even, as the LRU wants it
     case = draw(cell, steps=1, batch=(), units=units)
     own = case.params.own

@@ -1,4 +1,4 @@
-"""Adjoints clipped at every step: as a loop does it, by hand and by autodiff alike."""
+"""Adjoints clipped at every step, by hand and by autodiff, against a loop."""
 
 import jax
 import jax.numpy as jnp
@@ -32,7 +32,7 @@ def clip(adjoint, threshold):
 
 
 def loop(cell, case, threshold):
-    """One step after another, each pulled back by JAX; in between, NumPy clips."""
+    """A loop over steps, pulled back by JAX and clipped by NumPy."""
 
     @jax.jit
     def pull(state, x, adjoint):

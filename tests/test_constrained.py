@@ -1,4 +1,4 @@
-"""Layers on a function of what is trained, and layers without a memory."""
+"""Constrained layers, and layers without memory."""
 
 import jax
 import jax.numpy as jnp

@@ -38,7 +38,7 @@ pytestmark = pytest.mark.usefixtures("compile_fast")
 
 
 def draw(kind, dtype=np.float64, seed=0):
-    """Weights as Keras gives them, and xs [T, B, D]; wide, for the hard sigmoid."""
+    """Weights in Keras's form, and xs [T, B, D]; wide, for the hard sigmoid."""
     rng = np.random.default_rng(seed)
     wide = GATES[kind] * H
     shapes = [(D, wide), (H, wide), (2, wide) if kind == "gru" else (wide,)]

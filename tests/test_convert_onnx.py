@@ -61,7 +61,7 @@ def convert(op, inputs, **options):
 
 
 def start_of(op, inputs):
-    """The state as the layer has it, from ONNX's [directions, B, H]."""
+    """The layer's state, from ONNX's [directions, B, H]."""
     kind = {"RNN": State, "LSTM": LSTMState, "GRU": State}[op]
 
     parts = [inputs.initial_h, inputs.initial_c][: len(kind._fields)]
@@ -70,7 +70,7 @@ def start_of(op, inputs):
 
 
 def run_ours(op, layer, params, inputs, lengths):
-    """Y, Y_h and (of the LSTM) Y_c, as ONNX lays them out."""
+    """Y, Y_h and, for the LSTM, Y_c, in ONNX's layout."""
     count = len(inputs.w)
     hs, final = unroll(layer, params, inputs.x, start_of(op, inputs), lengths=lengths)
     y = np.asarray(hs).reshape(T, ROWS, count, -1).swapaxes(1, 2)

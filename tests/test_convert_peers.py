@@ -1,4 +1,4 @@
-"""Converted networks against the real ones: outputs, gradients, lengths, states."""
+"""Converted networks against the originals: outputs, gradients, lengths, states."""
 
 from functools import cache
 from itertools import product
@@ -47,7 +47,7 @@ made = cache(peer_of)  # what is compiled for one test serves the next
 
 
 def need(library):
-    """Skip a test of a library that is not there."""
+    """Skip a test of a library that is not installed."""
     if not installed(library):
         pytest.skip(f"{library} is not installed")
 

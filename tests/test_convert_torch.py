@@ -34,7 +34,7 @@ TOLERANCE = {np.float32: 5e-6, np.float64: 1e-13}
 
 
 def dict_of(name, layers=1, sides=1, bias=True, dtype=np.float64, proj=0, seed=0):
-    """A state dict as nn's, drawn; no torch needed."""
+    """A random state dict like nn's, without torch."""
     rng = np.random.default_rng(seed)
     wide, exposed, found = GATES[name] * H, proj or H, {}
     for k, end in itertools.product(range(layers), ("", "_reverse")[:sides]):
@@ -60,7 +60,7 @@ def read(state_dict, name):
 
 
 class Run(NamedTuple):
-    """Outputs, ends of the state, and ∂E/∂ weights, inputs and initial state."""
+    """Outputs, final states, and ∂E/∂ weights, inputs and initial state."""
 
     hs: np.ndarray
     ends: list
@@ -70,7 +70,7 @@ class Run(NamedTuple):
 
 
 def draws(layers, sides, parts, dtype, sizes, seed=1):
-    """xs, the initial state as torch has it, and cotangents of hs and of the ends."""
+    """xs, the initial state in torch's layout, and cotangents of hs and the ends."""
     rng = np.random.default_rng(seed)
 
     def normal(*shape):
@@ -119,7 +119,7 @@ def run_torch(state_dict, name, layers, sides, bias, proj, inputs, lengths) -> R
 
 
 def nested(parts, layer, params, layers, sides):
-    """torch's [layers·directions, B, H], one a part of the state, nested as params."""
+    """torch's [layers·directions, B, H] of each part, nested as the params."""
     like = jax.eval_shape(partial(layer.initial_state, batch_shape=(ROWS,)), params)
     leaves = [
         part[k * sides + side]
@@ -310,13 +310,13 @@ def test_a_conversion_can_be_traced_and_differentiated(name, x64):
 
 
 def module_of(name, state_dict, **attributes):
-    """What `from_torch` sees of a module: its class's name and its state dict."""
+    """What `from_torch` reads of a module: its class's name and its state dict."""
     attributes |= {"state_dict": lambda self: state_dict}
     return type(name, (), attributes)()
 
 
 def cell_dict(name):
-    """An LSTMCell's or the like: the same arrays, by shorter names."""
+    """An LSTMCell state dict or the like: the same arrays, shorter names."""
     return {part.removesuffix("_l0"): a for part, a in dict_of(name).items()}
 
 

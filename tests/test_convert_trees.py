@@ -1,4 +1,4 @@
-"""Conversions by themselves, without the other libraries: exact, and clear if wrong."""
+"""Conversions without the other libraries: they are exact, with clear errors."""
 
 import jax
 import jax.numpy as jnp
@@ -53,7 +53,7 @@ def random_params(gates, d, h, b=True, b_s=False, seed=0, dtype=np.float32):
 
 
 def holds(library, kind):
-    """Whether the GRU's second bias has a place: all of it, the gate n's, or none."""
+    """How much of the GRU's second bias there is: all of it, the gate n's, or none."""
     return {"keras": 3, "flax": 1, "equinox": 1}.get(library, 0) if kind == "gru" else 0
 
 
@@ -155,7 +155,7 @@ each_way = pytest.mark.parametrize("way", ["in", "out"])
 
 
 def one_way(library, way):
-    """A function from or to another library, and a tree of arrays to give it."""
+    """A function from or to another library, and a tree of arrays for it."""
     read, write = ALL_SIDES[library]
     params = random_params(4, 2, 3)
     if way == "out":
@@ -164,7 +164,7 @@ def one_way(library, way):
 
 
 def with_a_leaf(tree, edit):
-    """The tree with its largest array as `edit` has it."""
+    """The tree with its largest array changed by `edit`."""
     leaves, structure = jax.tree.flatten(tree)
     largest = max(range(len(leaves)), key=lambda k: leaves[k].size)
     leaves[largest] = edit(leaves[largest])

@@ -1,4 +1,4 @@
-"""The doors: how cells and layers are asked for, printed, pickled and sized."""
+"""How cells and layers are made, printed, pickled and sized."""
 
 import copy
 import inspect

@@ -1,4 +1,4 @@
-"""The edge contract: lengths, resets, direction and padding, against NumPy loops.
+"""Lengths, resets, direction and padding, against NumPy loops.
 
 The oracle runs each row alone, over its own steps, in pieces between its resets, each
 piece from the row's initial state.
@@ -63,7 +63,7 @@ def by_rows(name, case: Case, lengths, resets, reverse):
 
 @partial(jax.jit, static_argnums=(0, 1, 2, 3))
 def pulled(cell, store, gradient, reverse, case, lengths, resets):
-    """What `by_rows` gives, by `unroll` and its pull-back."""
+    """The results of `by_rows`, by `unroll` and its pull-back."""
 
     def run(params, xs, state):
         return unroll(
@@ -86,7 +86,7 @@ def pulled(cell, store, gradient, reverse, case, lengths, resets):
 
 
 def poisoned(case: Case, lengths) -> Case:
-    """NaN and inf in every step past a row's length, inputs and cotangents alike."""
+    """Put NaN and inf into every step past a row's length, inputs and cotangents."""
     past = np.arange(STEPS)[:, None] >= lengths
 
     def spoil(a):

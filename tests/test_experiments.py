@@ -124,7 +124,7 @@ def test_inputs_are_one_hot_vectors_of_mean_square_one():
 
 
 def zeros(model):
-    """Its parameters, all zero, without drawing any."""
+    """Its parameters as zeros, without drawing them."""
     shapes = jax.eval_shape(lambda: model.init(0))
     return jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), shapes)
 

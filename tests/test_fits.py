@@ -1,4 +1,4 @@
-"""Inside what people have: modules of flax and equinox, optax masks, vmapped seeds, a
+"""Working with other code: modules of flax and equinox, optax masks, vmapped seeds, a
 whole training in one scan."""
 
 from functools import partial

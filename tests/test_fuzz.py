@@ -1,4 +1,4 @@
-"""Wrong calls by the thousand, of the table in `fuzz`: refused in plain words."""
+"""Thousands of wrong calls, from the table in `fuzz`, are refused with clear errors."""
 
 import inspect
 import re

@@ -1,4 +1,4 @@
-"""The gradient check passes right gradients and catches every planted error."""
+"""The gradient check passes right gradients and catches every wrong one."""
 
 import dataclasses
 import json

@@ -1,4 +1,4 @@
-"""The instruments read what a slow derivation, or mathematics, says they should."""
+"""The measurements agree with slow derivations and with mathematics."""
 
 import math
 
@@ -46,7 +46,7 @@ def rows(tree, b):
 
 
 def contributions(layer, case, d_hs, d_final, lengths, resets):
-    """C_ℓ by JAX: a row at a time, every step with parameters of its own."""
+    """C_ℓ by JAX, row by row, with separate parameters for every step."""
     total = [jax.tree.map(np.zeros_like, case.params) for _ in range(T)]
     for b in range(B):
 
@@ -72,7 +72,7 @@ def contributions(layer, case, d_hs, d_final, lengths, resets):
 
 
 def one_step(layer, params, state, x):
-    """The step by JAX alone, and what the layer puts out."""
+    """The step by JAX alone, and the layer's output."""
     if layer is not LAYERS["stack"]:
         after, output = step(layer, params, state, x)
         return output, after

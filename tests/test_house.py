@@ -1,4 +1,4 @@
-"""The house rules, read off the source: floors, imports, sizes, docstrings."""
+"""The rules of the source code: imports, sizes, docstrings."""
 
 import ast
 import inspect
@@ -83,7 +83,7 @@ def neighbours(source: str) -> set[str]:
 
 
 def too_high(place: str, source: str) -> set[str]:
-    """What is imported from a place that does not stand before this one."""
+    """Imports from a module that does not come before this one."""
     below = PLACES[: PLACES.index(place) + 1]
     return {m for m in neighbours(source) if place_of(m) not in below}
 
@@ -94,7 +94,7 @@ def into_the_core(source: str) -> set[str]:
 
 
 def strangers(source: str) -> set[str]:
-    """Imports from outside: not the core's, private to JAX, or relative."""
+    """Imports of other packages, of private JAX modules, or relative ones."""
     return {
         name
         for name in imported(source)
@@ -105,7 +105,7 @@ def strangers(source: str) -> set[str]:
 
 
 def dotted(node: ast.AST) -> str:
-    """`jax.random.key` for that expression; "" for what is not a dotted name."""
+    """`jax.random.key` for that expression; "" if it is not a dotted name."""
     if isinstance(node, ast.Name):
         return node.id
     if isinstance(node, ast.Attribute):
@@ -180,7 +180,7 @@ def too_long(source: str) -> list[str]:
 
 
 def wrong_by_module(rule) -> dict:
-    """What the rule finds, module by module; empty where all is well."""
+    """What the rule finds, by module; empty if all is well."""
     found = {module: rule(source) for module, source in SOURCES.items()}
     return {module: wrong for module, wrong in found.items() if wrong}
 

@@ -1,4 +1,4 @@
-"""Layers: what they compute, and that their gradients by hand are JAX's own."""
+"""Layers: what they compute, and that their manual gradients equal JAX's."""
 
 from functools import partial
 from itertools import combinations
@@ -437,7 +437,7 @@ def test_what_is_dropped_between_layers_reaches_neither_the_next_one_nor_the_sum
 
 
 def all_differ(*trees):
-    """Whether no leaf of one is that of another."""
+    """Whether no two leaves are equal."""
     pairs = combinations(map(jax.tree.leaves, trees), 2)
     return all((a != b).any() for pair in pairs for a, b in zip(*pair, strict=True))
 

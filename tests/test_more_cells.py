@@ -43,7 +43,7 @@ def standard(x, gain, shift):
 
 
 def lstm_gates(own, z, r, state, coupled, clip=np.inf):
-    """From pre-activations to (h, c), with whatever parts `own` has."""
+    """From pre-activations to (h, c), with the parts that `own` has."""
     c = state[1]
     zero = np.zeros_like(c)
     p_i, p_f, p_o = (zero if p is None else p for p in own[:3])
@@ -100,7 +100,7 @@ def mingru_step(p, x, state):
 
 
 def lru_step(p, x, state):
-    """In complex numbers, as the paper has it."""
+    """In complex numbers, as in the paper."""
     units = len(p.own.nu_log)
     turn = np.exp(-np.exp(p.own.nu_log) + 1j * np.exp(p.own.theta_log))
     z = maps(p, x, state[0])[0]

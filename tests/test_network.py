@@ -1,4 +1,4 @@
-"""Equations 56-60, by number, of a whole network; and what its error is."""
+"""Equations 56-60 of a whole network, by number, and its error."""
 
 from functools import partial
 
@@ -32,7 +32,7 @@ LAST_STEP = np.concatenate([np.zeros((T - 1, B)), np.ones((1, B))])
 
 
 def seed_network(activation="tanh", bias=False, cell=None):
-    """A network and its batch: params, xs, targets; no bias, as the seed's."""
+    """A network and its batch: params, xs, targets; without bias, as in the seed."""
     cell = elman(activation) if cell is None else cell
     case = draw(cell, steps=T, batch=(B,), inputs=D, units=H, bias=bias)
     rng = np.random.default_rng(7)
@@ -629,7 +629,7 @@ def test_a_readout_that_does_not_fit_is_named(call, change, raised, words):
 
 
 def test_several_heads_are_one_readout_and_targets_that_nest(x64):
-    """An error of one's own splits the outputs; its targets are any pytree."""
+    """The caller's error splits the outputs; its targets are any pytree."""
 
     def two_heads(ys, targets):
         log_p = jax.nn.log_softmax(ys[..., :3])

@@ -1,4 +1,4 @@
-"""Gradients carried forward in time: RTRL is BPTT, the others are what they say."""
+"""Gradients carried forward in time: RTRL equals BPTT, the others their definitions."""
 
 from functools import partial
 from typing import NamedTuple
@@ -67,7 +67,7 @@ def test_rtrl_is_bptt(name):
 
 
 def forgetful(method):
-    """RTRL whose M_{t-1} is lost at every step."""
+    """RTRL that loses M_{t-1} at every step."""
 
     def update(params, memory, x, cotangent):
         nothing = jax.tree.map(jnp.zeros_like, memory.of_params)
@@ -95,7 +95,7 @@ def test_rtrl_takes_a_stack_that_puts_out_more_than_its_state():
 
 
 def masked_rtrl(cell, case, d_hs, *, through_w_s=True):
-    """Dense influences of one row by JAX, cut every step to what one step makes."""
+    """Dense influences of one row by JAX, masked at every step as in SnAp-1."""
     params, state = case.params, jax.tree.map(lambda a: a[0], case.state)
 
     def flat(params, h, s, x):
@@ -195,7 +195,7 @@ def test_cells_that_mix_units_are_refused_by_traces():
 
 
 def windows(cell, case, d_hs, k1, k2):
-    """Its sum by JAX: every k1 steps, the last k1 errors through k2 steps."""
+    """Truncated BPTT by JAX: every k1 steps, the last k1 errors through k2 steps."""
     states = [case.state]
     for t in range(len(case.xs)):
         states.append(step(cell, case.params, states[-1], case.xs[t])[0])

@@ -59,7 +59,7 @@ def compiled(optimizer):
 
 
 def play(optimizer, gradients, params, weights=None):
-    """Every update, and every state, of one gradient after another."""
+    """Every update and every state of a sequence of gradients."""
     update = compiled(optimizer)
     state = optimizer.init(params)
     weights = [1.0] * len(gradients) if weights is None else weights
@@ -641,12 +641,12 @@ A, B = jnp.ones(2), jnp.ones(3)
         (
             lambda: _update({"a": A, "b": B.astype(int)}),
             TypeError,
-            "gradients['b']: expected float32 or what sums in it, got int32",
+            "gradients['b']: expected a float that sums in float32, got int32",
         ),
         (
             lambda: _update({"a": A.astype(complex), "b": B}),
             TypeError,
-            "gradients['a']: expected float32 or what sums in it, got complex64",
+            "gradients['a']: expected a float that sums in float32, got complex64",
         ),
         (
             lambda: recurrent(1e-3),

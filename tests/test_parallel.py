@@ -63,7 +63,7 @@ def both_gradients(cell, params, xs, state, direct, final):
 
 
 def case_of(cell, **sizes):
-    """Inputs and cotangents; a layer's are of its outputs, not of every state."""
+    """Inputs and cotangents; for a layer, of its outputs and not of every state."""
     case = draw(cell, units=4, **sizes)
     if isinstance(cell, jaxrnn.Cell):
         return case
@@ -213,7 +213,7 @@ def error_of(run, params, xs, state):
 
 
 def gradient(run, inputs):
-    """The gradient by inputs and the outputs, in a program of its own."""
+    """The gradient by inputs and the outputs, in a separate program."""
     of = partial(error_of, run)
     return jax.jit(jax.grad(of, argnums=(0, 1, 2), has_aux=True))(*inputs)
 
@@ -246,7 +246,7 @@ def test_newtons_method_at_spectral_radius_one_and_a_half(x64):
 
 
 def anew(cell, limit):
-    """`parallel.unroll`, traced anew for a new limit: it has what is planted."""
+    """`parallel.unroll`, traced again for a new limit, with any planted error."""
     return partial(parallel.unroll, cell, max_iterations=limit)
 
 
@@ -400,7 +400,7 @@ def test_a_dense_linear_cell_takes_one_iteration(x64):
 
 
 def largest_array(f, *args) -> int:
-    """The most elements that an array inside f has, loops and calls included."""
+    """The size of the largest array inside f, including loops and calls."""
 
     def walk(jaxpr):
         sizes = [v.aval.size for eqn in jaxpr.eqns for v in eqn.outvars]

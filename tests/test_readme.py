@@ -1,4 +1,4 @@
-"""What the README tells a reader to paste works as it stands."""
+"""The code and the links of the README work as written."""
 
 import ast
 import re

@@ -1,4 +1,4 @@
-"""A scan in the place of `lax.scan`, and a decoder that feeds on its own output."""
+"""`scan` in place of `lax.scan`, and a decoder fed with its own outputs."""
 
 from functools import partial
 
@@ -16,7 +16,7 @@ EXACT = 1e-13
 
 
 def step(params, carry, x):
-    """A batch at once, a counter beside it, and an input that may be nothing."""
+    """A step of a whole batch, with a counter, whose input may be None."""
     h, count = carry
     seen = 0.0 if x is None else x["x"] @ params["w_x"]
     h = jnp.tanh(h @ params["w_s"] + seen + params["b"][None])

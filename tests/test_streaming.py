@@ -1,4 +1,4 @@
-"""Pieces of a sequence, the state handed on, equal the whole to the bit on a CPU."""
+"""Running in pieces, with the state passed on, equals the whole to the bit on a CPU."""
 
 from itertools import pairwise
 

@@ -1,4 +1,4 @@
-"""What the other tests compare with: it sees what they say it sees."""
+"""The other tests' comparisons catch what they should."""
 
 import jax
 import numpy as np

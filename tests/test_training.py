@@ -30,7 +30,7 @@ def data(dtype="float32"):
 
 
 def masked_loss(gradient="manual", weigh=True):
-    """The mean error of the steps that the mask keeps; its weight is their number."""
+    """The mean error of the steps in the mask, whose number is the weight."""
 
     def loss(params, state, batch):
         xs, targets, mask = batch
@@ -54,7 +54,7 @@ def mesh_of(devices, name="data"):
 
 
 def one_step(mesh, dtype="float32", **options):
-    """A step of plain descent, whose move is the gradient itself."""
+    """A step of plain gradient descent, so that the change is the gradient."""
     optimizer = optax.sgd(1.0)
     step = train_step(masked_loss(**options), optimizer, mesh)
     return jax.device_get(step(start(optimizer, dtype), data(dtype)))

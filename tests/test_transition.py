@@ -1,4 +1,4 @@
-"""Any pure step as a layer: the same numbers as a scan of it, and all a cell has."""
+"""Any pure step as a layer: the same numbers as its scan, and all options of cells."""
 
 from operator import itemgetter
 
@@ -35,7 +35,7 @@ def size(tree):
 
 
 def scanned(found, params, xs, state=None):
-    """The same run as anyone would write it."""
+    """The same run written with `lax.scan`."""
     state = found.layer.initial_state(params) if state is None else state
     state = jax.tree.map(lambda a: jnp.broadcast_to(a, (B, *jnp.shape(a))), state)
     step = jax.vmap(found.layer.step, (None, 0, 0))

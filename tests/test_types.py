@@ -1,4 +1,4 @@
-"""What an editor sees: pyright flags wrong calls, line by line, and only those."""
+"""Types: pyright flags wrong calls, line by line, and only those."""
 
 import importlib.util
 import json

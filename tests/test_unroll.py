@@ -1,4 +1,4 @@
-"""The unfolded model against the folded one; pieces, batches, chunks and edges."""
+"""`unroll` against `step`; pieces, batches, chunks and edges."""
 
 from functools import partial
 

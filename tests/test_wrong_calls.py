@@ -1,4 +1,4 @@
-"""Wrong calls: each raises, at trace time, what names the argument, wanted and given.
+"""Wrong calls raise, at trace time, errors that name the argument, wanted and given.
 
 One table over the public functions. No call in it gives a number.
 """

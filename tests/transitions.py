@@ -1,4 +1,4 @@
-"""Transitions that are no cells, as researchers write them: one row, any pytrees."""
+"""Transitions that are not cells, as researchers write them: one row, any pytrees."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple

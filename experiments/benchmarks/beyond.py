@@ -31,7 +31,7 @@ LONG = (Size(784, 64, 1, 128), Size(1000, 16, 32, 64))
 LOW = (Size(1000, 16, 32, 64), Size(4000, 16, 32, 64))
 GROWTH = tuple(Size(t, 4, 8, 32) for t in (1000, 10_000, 100_000))
 DEPTH = (MIDDLE, Size(1000, 16, 32, 64))
-SECONDS = 1.5  # of a comparison, or a multiple of it
+SECONDS = 1.5  # per comparison, or a multiple of it
 RIVAL = "flax linen"  # has every cell, and is the fastest on most
 
 Rows = list[dict[str, Any]]
@@ -60,7 +60,7 @@ def sweep(cell: str) -> Rows:
 
 
 def exponent(values: Sequence[float], times: Sequence[float]) -> float:
-    """The slope of log time over log value, on the upper half of the values."""
+    """The slope of log time over log value, fitted to the upper half of the values."""
     half = len(values) // 2
     return float(np.polyfit(np.log(values[half:]), np.log(times[half:]), 1)[0])
 
@@ -90,7 +90,7 @@ def _borders(cell: str, size: Size) -> Peer:
 
 
 def low_precision(cell: str) -> Rows:
-    """In bfloat16: error of the weights' gradients against float64, and time."""
+    """In bfloat16: the error of weight gradients against float64, and time."""
     rows = []
     for size in LOW:
         problem, peers = pose(cell, size, jnp.bfloat16), contenders(cell, size)
@@ -114,6 +114,6 @@ def growth() -> Rows:
 
 
 def depth() -> Rows:
-    """Three LSTM layers in a stack, against the other libraries' that agree."""
+    """A stack of three LSTM layers, against the other libraries that agree."""
     problems = [pose(DEEP, size) for size in DEPTH]
     return [row for p in problems for row in timed(p, agreeing(p)[0], 4 * SECONDS)]

@@ -1,6 +1,6 @@
-"""What the benchmarks compare: one problem, and every way to its error and gradient.
+"""The problem of the benchmarks, and every way to compute its error and gradient.
 
-The error is E = Σ w·h over a random w; the gradient is with respect to every parameter.
+The error is E = Σ w·h with a random w; the gradient is with respect to every parameter.
 """
 
 from collections.abc import Callable, Mapping
@@ -24,7 +24,7 @@ DEEP = "3 lstm"
 LAYERS = {**CELLS, DEEP: jaxrnn.stack(*[jaxrnn.lstm()] * 3)}
 TORCH = {"torch": Peer(lambda params: params, None)}
 
-AGREES = 1e-3  # relative error of a float32 gradient that counts as the same one
+AGREES = 1e-3  # largest relative error of a float32 gradient that agrees
 
 
 class Size(NamedTuple):
@@ -49,7 +49,7 @@ class Problem(NamedTuple):
 def pose(cell: str, size: Size, dtype: Any = jnp.float32) -> Problem:
     """Random data and fresh parameters.
 
-    Fresh biases are zero: a library with fewer of them holds the same weights.
+    New biases are zero, so a library with fewer of them has the same weights.
     """
     k_params, k_xs, k_w = jax.random.split(jax.random.key(0), 3)
     params = LAYERS[cell].init(k_params, size.d, size.h, dtype=dtype)
@@ -68,9 +68,9 @@ def own(cell: str, **options: Any) -> Peer:
 
 
 def contenders(cell: str, size: Size) -> dict[str, Peer]:
-    """By hand, by automatic differentiation, and every library that has the cell.
+    """The manual gradient, automatic differentiation, and every library with the cell.
 
-    torch, which is no JAX, has nothing to `run`: `torch_runs` does.
+    torch is not JAX and has no `run`; see `torch_runs`.
     """
     found = {"manual": own(cell), "autodiff": own(cell, gradient="autodiff")}
     if cell == DEEP:
@@ -83,7 +83,7 @@ def contenders(cell: str, size: Size) -> dict[str, Peer]:
 
 
 def arguments(problem: Problem, peer: Peer) -> tuple[Any, Array, Array]:
-    """Weights, xs and w in the layout that the peer takes."""
+    """Weights, xs and w in the peer's layout."""
     xs, w = problem.xs, problem.w
     if peer.batch_first:
         xs, w = (jnp.swapaxes(a, 0, 1) for a in (xs, w))
@@ -91,7 +91,7 @@ def arguments(problem: Problem, peer: Peer) -> tuple[Any, Array, Array]:
 
 
 def error(peer: Peer) -> Callable[[Any, Array, Array], Array]:
-    """E as a function of the peer's own weights, xs and w."""
+    """E as a function of the peer's weights, xs and w."""
 
     def value(weights, xs, w):
         return (w * peer.run(weights, xs)[0]).sum()
@@ -100,7 +100,7 @@ def error(peer: Peer) -> Callable[[Any, Array, Array], Array]:
 
 
 def program(problem: Problem, peer: Peer, gradient: bool = True) -> Program:
-    """E and its gradient in the peer's own weights, compiled; or E alone."""
+    """E and its gradient by the peer's weights, compiled; or E alone."""
     if peer.run is None:
         return Program(_torch(problem)[gradient])
     f = jax.value_and_grad(error(peer)) if gradient else error(peer)
@@ -112,12 +112,12 @@ def _torch(problem: Problem) -> tuple[Callable[[], Any], Callable[[], Any]]:
 
 
 def contender_program(cell: str, size: Size, name: str) -> Program:
-    """A contender's gradient by its name, for a process of its own."""
+    """A contender's gradient by its name, for a separate process."""
     return program(pose(cell, size), contenders(cell, size)[name])
 
 
 def split_gradient(peer: Peer, devices: int) -> Callable[..., Any]:
-    """E and its gradient, the batch split over devices: as `value_and_grad` of E."""
+    """`value_and_grad` of E with the batch split over devices."""
     mesh = Mesh(np.array(jax.devices()[:devices]), ("batch",))
     rows = PartitionSpec("batch") if peer.batch_first else PartitionSpec(None, "batch")
 
@@ -167,7 +167,7 @@ def agreeing(problem: Problem) -> tuple[dict[str, Peer], dict[str, float]]:
 def timed(
     problem: Problem, peers: Mapping[str, Peer], seconds: float
 ) -> list[dict[str, Any]]:
-    """A row a peer: median time and temporary memory of its gradient."""
+    """One row per peer: median time and temporary memory of its gradient."""
     programs = {name: program(problem, peer) for name, peer in peers.items()}
     times = medians(programs, seconds)
     about = {"cell": problem.cell, "size": list(problem.size)}

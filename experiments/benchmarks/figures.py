@@ -35,7 +35,7 @@ def draw(run: Run, folder: Path) -> None:
 
 
 def draw_grid(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Time of the gradient over the manual one's, a panel a cell."""
+    """Time of the gradient relative to the manual one, one panel per cell."""
     cells = list(dict.fromkeys(row["cell"] for row in rows))
     size = (9, 2.7 * len(cells) + 1)
     figure, panels = plots.panels(len(cells), 1, size, sharex=True)
@@ -70,7 +70,7 @@ def draw_grid(path: Path, rows: Sequence[dict[str, Any]]) -> None:
 
 
 def _ratios(panel, rows, sizes, slot: float, name: str) -> None:
-    """One contender's ratios, each with its spread."""
+    """The ratios of one contender, each with its spread."""
     marks = {"marker": "o", "mfc": _COLORS[name], "mec": _COLORS[name]}
     if name.endswith("split"):
         marks |= {"marker": "D", "mfc": "white"}
@@ -86,7 +86,7 @@ def _ratios(panel, rows, sizes, slot: float, name: str) -> None:
 
 
 def draw_sweeps(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Time over T, B and H, log-log, with the exponent fitted to the upper half."""
+    """Time against T, B and H, log-log, with the exponent of the upper half."""
     cells = list(dict.fromkeys(row["cell"] for row in rows))
     axes = list(dict.fromkeys(row["axis"] for row in rows))
     size = (4 * len(axes), 3.2 * len(cells))

@@ -2,14 +2,14 @@
 
     python -m experiments.benchmarks
 
-For each cell and size it compiles the error Σ w·h over a random w, and its gradient
+For each cell and size it compiles the error Σ w·h with a random w, and its gradient
 with respect to every parameter: by hand, by `gradient="autodiff"`, and in every other
-library that is installed (`pip install -e '.[bench]'`), on the same weights and float32
-data. Gradients are first compared with autodiff in float64; a contender that does not
-agree is reported, not timed. Then all run interleaved in one process. The manual
-gradient and the fastest JAX peer also run with the batch split over two host devices.
-Beside them stands the floor: the arithmetic that the mathematics needs at the rate of a
-large matrix product, or its bytes at the rate of a copy, whichever takes longer.
+installed library (`pip install -e '.[bench]'`), on the same weights and float32 data.
+Gradients are first compared with autodiff in float64; a contender that does not agree
+is reported and not timed. Then all run interleaved in one process. The manual gradient
+and the fastest JAX peer also run with the batch split over two host devices. For
+comparison there is the floor: the necessary arithmetic at the rate of a large matrix
+product, or the necessary bytes at the rate of a copy, whichever takes longer.
 
 After the grid come sweeps of T, B and H over two decades, memory budgets, bfloat16 and
 sequences of up to 100,000 steps.
@@ -67,10 +67,10 @@ class Config:
     cell: tuple[Literal["elman", "lstm", "gru"], ...] = ("elman", "lstm", "gru")
     """Cells to measure."""
     seconds: float = 10
-    """Time for the gradients of a cell and size; at least 5 rounds are run."""
+    """Seconds for the gradients of each cell and size; at least 5 rounds."""
     quick: bool = False
-    """Only the sizes that take under 20 ms, for at most two seconds each, and the
-    gradient alone: no forward pass, resident memory, sweeps or studies."""
+    """Run only the sizes under 20 ms, for at most two seconds each, and only the
+    gradient: no forward pass, resident memory, sweeps or studies."""
     out: Path | None = None
     """Run folder; by default the next free runs/benchmarks-N."""
 
@@ -93,7 +93,7 @@ def gradients(problem: Problem, peers: dict[str, Peer]) -> dict[str, Program]:
 
 
 def floor_ms(problem: Problem, rates: Rates) -> float:
-    """What the gradient takes at best on this machine.
+    """The least time of the gradient on this machine.
 
     Products: h W_s, δ W_sᵀ and hᵀδ; x W_x and xᵀδ. Bytes: xs twice; w once; every part
     of the state written and read once.
@@ -123,7 +123,7 @@ def compared(times: dict[str, Any]) -> dict[str, dict[str, Any]]:
 def measure(
     cell: str, size: Size, config: Config, rates: Rates
 ) -> list[dict[str, Any]]:
-    """The rows of one cell and size, one a contender."""
+    """The rows of one cell and size, one per contender."""
     problem = pose(cell, size)
     peers, errors = agreeing(problem)
     programs = gradients(problem, peers)

@@ -14,7 +14,7 @@ Row = dict[str, Any]
 
 
 def tables(run: Run) -> list[Table]:
-    """Every table of which there are rows, the geometric means first."""
+    """Every table that has rows, the geometric means first."""
     results, grid = run.results, run.results["grid"]
     rates = [[name, f"{rate:.3g}"] for name, rate in results["rates"].items()]
     made = [
@@ -39,14 +39,14 @@ def tables(run: Run) -> list[Table]:
 
 
 def column(row: Row) -> str:
-    """The contender; one name for whichever peer was fastest and split its batch."""
+    """The contender's name; the fastest peer with its batch split has one name."""
     name = row["contender"]
     other = name.endswith(", split") and not name.startswith("manual")
     return "fastest peer, split" if other else name
 
 
 def means(rows: Sequence[Row]) -> Table:
-    """Geometric means over a cell's sizes, where every size has the ratio."""
+    """Geometric means over a cell's sizes, if every size has the ratio."""
     entries = {}
     for row in rows:
         for value, word in (("ratio", ""), ("forward_ratio", ", forward")):
@@ -63,7 +63,7 @@ def means(rows: Sequence[Row]) -> Table:
 
 
 def ratios(title: str, rows: Sequence[Row], value: str) -> Table:
-    """A line a cell and size, a column a contender."""
+    """One line per cell and size, one column per contender."""
     entries = {}
     for row in rows:
         if value in row and row["contender"] != "manual":
@@ -74,7 +74,7 @@ def ratios(title: str, rows: Sequence[Row], value: str) -> Table:
 
 
 def exponents(rows: Sequence[Row]) -> Table:
-    """A line a cell and axis, a column a contender."""
+    """One line per cell and axis, one column per contender."""
     curves: dict[tuple[str, str], list[tuple[float, float]]] = {}
     for row in rows:
         line = (f"{row['cell']}, {row['axis'].upper()}", row["contender"])
@@ -98,7 +98,7 @@ def problem(row: Row) -> str:
 
 
 def over_manual(title: str, rows: Sequence[Row]) -> Table:
-    """A line a row: time and memory, over the manual gradient's, and a step."""
+    """One line per row: time and memory over the manual gradient's, and per step."""
     manual = {problem(row): row for row in rows if row["contender"] == "manual"}
     head = ["cell (T, B, D, H)", "contender", "ms", "over manual", "µs a step"]
     head += ["temporary MiB", "over manual", "KiB a step", "gradient error"]

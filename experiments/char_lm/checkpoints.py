@@ -22,7 +22,7 @@ class Checkpoints:
         self._manager.save(step, args=args.Composite(**saved))
 
     def restore(self, state: Any, history: Any) -> tuple[Any, Any]:
-        """The newest checkpoint, placed as `state` is; these back if there is none."""
+        """The newest checkpoint, placed like `state`; or the arguments if none."""
         step = self._manager.latest_step()
         if step is None:
             return state, history
@@ -32,6 +32,6 @@ class Checkpoints:
         return saved["state"], type(history)(**saved["history"])
 
     def close(self) -> None:
-        """Wait for what is being written."""
+        """Wait until everything is written."""
         self._manager.wait_until_finished()
         self._manager.close()

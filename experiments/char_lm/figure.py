@@ -54,7 +54,7 @@ def draw(run: Run, folder: Path) -> None:
 
 
 def _smooth(x: np.ndarray, y: Any, width: int = 25) -> tuple[np.ndarray, np.ndarray]:
-    """A running mean, where there is enough to average."""
+    """A running mean, if there are enough points."""
     if len(y) < 2 * width:
         return x, y
     mean = np.convolve(y, np.ones(width) / width, mode="valid")

@@ -1,4 +1,4 @@
-"""Character models: their sizes, their error on text, and text drawn from them."""
+"""Character models: their sizes, their error on text, and sampling from them."""
 
 import math
 from bisect import bisect_left
@@ -30,14 +30,14 @@ class Model(NamedTuple):
         return self.network.init(key, self.symbols, self.hidden, self.symbols)
 
     def size(self) -> int:
-        """How many parameters it has."""
+        """The number of parameters."""
         shapes = jax.eval_shape(lambda: self.init(0))
         return sum(math.prod(a.shape) for a in jax.tree.leaves(shapes))
 
     def encode(self, indices: jax.Array) -> jax.Array:
         """One-hot vectors times √symbols, so that their mean square is 1.
 
-        That is what the initialiser of W_x takes its inputs to have.
+        The initialiser of W_x assumes this of its inputs.
         """
         return jax.nn.one_hot(indices, self.symbols) * math.sqrt(self.symbols)
 
@@ -63,7 +63,7 @@ def build(cell: str, hidden: int, symbols: int) -> Model:
 
 
 def build_equal(cell: str, lstm_hidden: int, symbols: int) -> Model:
-    """A model with as nearly as can be the parameters of an LSTM of that size."""
+    """A model with nearly as many parameters as an LSTM of that size."""
     wanted = build("lstm", lstm_hidden, symbols).size()
     sizes = range(1, 5 * lstm_hidden)
     at = bisect_left(sizes, wanted, key=lambda h: build(cell, h, symbols).size())
@@ -74,7 +74,7 @@ def build_equal(cell: str, lstm_hidden: int, symbols: int) -> Model:
 def validate(model: Model, params: Any, corpus: Corpus, size: int = 500) -> float:
     """Bits per character over the whole held-out text, in 64 streams.
 
-    In windows of `size` characters, the state carried from one to the next.
+    It runs in windows of `size` characters and carries the state between them.
     """
     stream = streams(corpus.held_out, 64)
     state = model.cell.initial_state(params.cell, (stream.shape[1],))
@@ -94,7 +94,7 @@ def _evaluate(model, params, state, batch):
 
 @partial(jax.jit, static_argnums=(0, 3))
 def sample(model: Model, params: Any, key: jax.Array, length: int) -> jax.Array:
-    """Draw text from the model one folded step at a time, at temperature 1."""
+    """Sample text from the model, one step at a time, at temperature 1."""
 
     def draw_one(carry, key):
         state, symbol = carry

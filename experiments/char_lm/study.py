@@ -3,9 +3,9 @@
     python -m experiments.char_lm
 
 Checks the manual gradient of each network against automatic differentiation and finite
-differences, then trains by truncated BPTT over contiguous streams of Shakespeare, the
-state carried from window to window, and compares held-out bits per character with
-n-gram models on the same split. The cells have equal numbers of parameters.
+differences, then trains by truncated BPTT over contiguous streams of Shakespeare, with
+the state carried from window to window, and compares held-out bits per character with
+n-gram models on the same split. The cells have nearly equal numbers of parameters.
 """
 
 import math
@@ -54,9 +54,9 @@ class Config:
     steps: int = 1800
     """Windows to train on, for each cell."""
     batch: int = 32
-    """Streams of text side by side."""
+    """Batch size: the number of parallel streams of text."""
     window: int = 64
-    """Characters a window: how far BPTT goes back (the state goes on)."""
+    """Characters per window: how far BPTT goes back (the state is carried on)."""
     accumulate: int = 2
     """Windows whose gradients are averaged before one update (M of equation 61)."""
     clip_norm: float = 0.5
@@ -66,7 +66,7 @@ class Config:
     gradient: Literal["manual", "autodiff"] = "manual"
     """The hand-derived BPTT, or JAX's automatic differentiation of the same network."""
     validate_every: int = 450
-    """Windows between two looks at the held-out text, each followed by a checkpoint."""
+    """Windows between evaluations on the held-out text, each with a checkpoint."""
     sample: int = 400
     """Characters of text to sample at the end."""
     seed: int = 0
@@ -74,7 +74,7 @@ class Config:
     out: Path | None = None
     """Run folder; by default the next free runs/char_lm-N, or the newest to resume."""
     resume: bool = False
-    """Go on from the run folder's newest checkpoints, with the same options."""
+    """Continue from the run folder's newest checkpoints, with the same options."""
 
     def __post_init__(self):
         for name, value in asdict(self).items():
@@ -85,7 +85,7 @@ class Config:
 
 
 class History(NamedTuple):
-    """What training measured: one entry a window, and one a look at held-out text."""
+    """Measurements of training, per window, and per evaluation on held-out text."""
 
     bits: list[float]
     norm: list[float]
@@ -163,7 +163,7 @@ def _mesh(batch: int) -> jax.sharding.Mesh | None:
 
 
 def _local(tree: Any) -> Any:
-    """A copy on one device, which the donated step will not take away."""
+    """A copy on one device, which the donated step cannot reuse."""
     return jax.tree.map(jnp.asarray, jax.device_get(tree))
 
 
@@ -207,7 +207,7 @@ def main(config: Config) -> dict[str, Any]:
 
 
 def _read(config: Config) -> Corpus:
-    """The text; SystemExit, naming the option, for one that cannot be used."""
+    """Read the text; SystemExit, naming the option, if it cannot be used."""
     try:
         corpus = read_corpus(config.text)
     except (OSError, ValueError) as error:

@@ -20,7 +20,7 @@ class Corpus(NamedTuple):
     held_out: np.ndarray
 
     def decode(self, indices) -> str:
-        """The text that these indices stand for."""
+        """The text of these indices."""
         codes = np.array([ord(symbol) for symbol in self.symbols], "<u4")
         return codes[np.asarray(indices)].tobytes().decode("utf-32-le")
 
@@ -61,7 +61,7 @@ def streams(indices: np.ndarray, batch: int) -> np.ndarray:
 
 
 def windows(stream: np.ndarray, size: int) -> int:
-    """How many windows of `size` steps, each with its next symbols, a stream holds."""
+    """The number of windows of `size` steps, with their next symbols, in a stream."""
     return (len(stream) - 1) // size
 
 
@@ -105,7 +105,7 @@ def ngram_bits(corpus: Corpus, order: int) -> list[float]:
 
 
 def _codes(indices: np.ndarray, n: int, size: int) -> np.ndarray:
-    """Every run of n symbols as one number in base `size`, the last symbol lowest."""
+    """Every n-gram as one number in base `size`, with the last symbol lowest."""
     codes = np.zeros(len(indices) - n + 1, np.int64)
     for i in range(n):
         codes = codes * size + indices[i : i + len(codes)]
@@ -113,6 +113,6 @@ def _codes(indices: np.ndarray, n: int, size: int) -> np.ndarray:
 
 
 def _look_up(keys: np.ndarray, values: np.ndarray, query: np.ndarray) -> np.ndarray:
-    """values[keys == q] for each q, 0 where there is none."""
+    """values[keys == q] for each q, or 0 if there is none."""
     at = np.minimum(np.searchsorted(keys, query), len(keys) - 1)
     return np.where(keys[at] == query, values[at], 0)

@@ -12,7 +12,7 @@ from experiments.lib import plots
 from experiments.lib.plots import legend_outside, note, panels
 from experiments.lib.run_folder import Run
 
-# a line style each, so that no one rests on colour alone
+# one line style each, so that they differ not only in colour
 _STYLES = {
     "tanh, ρ = 0.9": {"color": plots.SKY, "ls": "-"},
     "tanh, ρ = 1.0": {"color": plots.BLUE, "ls": "--"},
@@ -22,11 +22,11 @@ _STYLES = {
     "LSTM": {"color": plots.GREEN, "ls": "-"},
     "GRU": {"color": plots.PURPLE, "ls": "-."},
 }
-_SEED = 10  # steps: how far the seed says that a plain network sees
+_SEED = 10  # steps that a plain network sees, by the seed
 
 
 def draw(run: Run, folder: Path) -> None:
-    """Write a figure for each study of which there are results."""
+    """Write a figure for each study with results."""
     found = run.results
     for name, (study, part) in _PARTS.items():
         if study in found:
@@ -96,7 +96,7 @@ def _explosion(found: Mapping[str, Any]) -> Any:
 
 
 def _cliff(found: Mapping[str, Any]) -> Any:
-    """The error's surface, and a clipped and an unclipped step."""
+    """The error surface, with a clipped and an unclipped step."""
     figure, ((axes,),) = panels(1, 1, (9, 5.5))
     w, b, point = found["w"], found["b"], found["point"]
     mesh = axes.pcolormesh(
@@ -141,7 +141,7 @@ def _exponents(found: Mapping[str, Any]) -> Any:
 
 
 def _agreement(found: Mapping[str, Any]) -> Any:
-    """Every derivation against the manual gradient, a leaf a row."""
+    """Every derivation against the manual gradient, one row per leaf."""
     figure, (line,) = panels(1, len(found), (11, 7), sharey=True)
     for axes, (dtype, rows) in zip(line, found.items(), strict=True):
         leaves = list(dict.fromkeys(leaf for leaf, _, _ in rows))[::-1]

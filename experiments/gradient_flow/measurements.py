@@ -15,11 +15,11 @@ from experiments.gradient_flow.models import FAMILIES, Model, train
 from experiments.lib.timing import Program, medians
 from jaxrnn import Cell, clipped, elman, gradient_flow, gru, lstm, network, optim
 
-SHARE = 0.01  # a contribution below this share of the largest one is not seen
+SHARE = 0.01  # contributions below this share of the largest are not counted
 
 
 def profile(cell: Cell, params: Any, batch: Any) -> dict[str, Any]:
-    """By lag, the contributions to ∂E_T/∂W_s; by K, the bias of truncated BPTT."""
+    """The contributions to ∂E_T/∂W_s by lag; the bias of truncated BPTT by K."""
     xs, targets, weights = batch
     error, d_hs = network(cell).cotangents(params, xs, targets, weights=weights)
     start = cell.initial_state(params.cell, xs.shape[1:-1])
@@ -36,18 +36,18 @@ def profile(cell: Cell, params: Any, batch: Any) -> dict[str, Any]:
 
 
 def _pull(state: Any, d_h: jax.Array) -> Any:
-    """∂E of the final state: of its h alone."""
+    """∂E/∂ the final state, through its h only."""
     return type(state)(d_h, *map(jnp.zeros_like, state[1:]))
 
 
 def _decay(adjoints: jax.Array, skip: int) -> dict[str, float]:
-    """The fitted rate a step, with the ends of its interval."""
+    """The fitted rate per step, with its interval."""
     fit = gradient_flow.decay_rate(adjoints, skip=skip)
     return {key: float(getattr(fit, key)) for key in ("rate", "low", "high")}
 
 
 def reaches(units: int, steps: int, seed: int) -> dict[str, Any]:
-    """`reach` of every network, by family, network and drive; of biases the LSTM's."""
+    """`reach` of every network, by family, network and drive, with the LSTM's bias."""
     return {
         family: {
             name: {
@@ -63,9 +63,9 @@ def reaches(units: int, steps: int, seed: int) -> dict[str, Any]:
 def reach(
     model: Model, drive: float, units: int, steps: int, seed: int, bias: bool
 ) -> dict[str, float]:
-    """How far a network sees before training, its inputs N(0, drive²).
+    """How far a network sees before training, with inputs N(0, drive²).
 
-    The error pulls at h_T alone, in a random direction.
+    The error acts on h_T only, in a random direction.
     """
     k_params, k_xs, k_pull, k_start = jax.random.split(jax.random.key(seed), 4)
     params = model.init(k_params, 8, units, bias)
@@ -90,7 +90,7 @@ def explode(units: int, updates: int, seed: int) -> dict[str, dict[str, Any]]:
     """Errors and norms by update of an IRNN's plain gradient descent, with and without
     clipping at 1, all else the same.
 
-    Its inputs and outputs are drawn ten times smaller, or it would not start at all.
+    Its inputs and outputs are ten times smaller; otherwise training fails at once.
     """
     cell = elman("relu", recurrent="identity")
     k_params, k_train = jax.random.split(jax.random.key(seed))
@@ -164,7 +164,7 @@ def agreement(units: int, steps: int) -> dict[str, list[tuple[str, str, float]]]
 
 
 def remedies(cell: Cell, params: Any, batch: Any) -> dict[str, Any]:
-    """What clipping, truncation and Ω make of a gradient: its angle to the true one."""
+    """The angle to the true gradient after clipping, truncation and Ω."""
     xs, targets, weights = batch
     _, d_hs = network(cell).cotangents(params, xs, targets, weights=weights)
     of = (params.cell, xs, None, d_hs)
@@ -182,7 +182,7 @@ def remedies(cell: Cell, params: Any, batch: Any) -> dict[str, Any]:
 
 
 def costs(units: int, steps: int, rows: int) -> dict[str, dict[str, float]]:
-    """Times over that of one ordinary backward pass (`bptt`), medians, interleaved."""
+    """Median times relative to one ordinary backward pass (`bptt`), interleaved."""
     return {
         name: _cost(cell, units, steps, rows)
         for name, cell in (("Elman", elman()), ("LSTM", lstm()), ("GRU", gru()))

@@ -1,4 +1,4 @@
-"""What `gradient_flow` looks at: networks of several spectral radii, and training."""
+"""The networks of `gradient_flow`, with several spectral radii, and their training."""
 
 from typing import Any, NamedTuple
 
@@ -13,10 +13,10 @@ from jaxrnn.training import Outcome, init_train_state, train_step
 
 
 class Model(NamedTuple):
-    """A cell, and how its W_s is drawn where that is not the cell's own way.
+    """A cell, and how its W_s is drawn if not by the cell.
 
     radius: the spectral radius that W_s is scaled to, or None.
-    gaussian: whether W_s is drawn normal in place of orthogonal.
+    gaussian: whether W_s is drawn normal instead of orthogonal.
     """
 
     cell: Cell
@@ -24,7 +24,7 @@ class Model(NamedTuple):
     gaussian: bool = False
 
     def init(self, key: jax.Array, inputs: int, units: int, bias: bool = True) -> Any:
-        """The cell's parameters."""
+        """Draw the cell's parameters."""
         k_cell, k_recurrent = jax.random.split(key)
         params = self.cell.init(k_cell, inputs, units, bias=bias)
         w_s = params.w_s

@@ -2,13 +2,12 @@
 
     python -m experiments.gradient_flow
 
-At H = 128, for Elman networks of several spectral radii, IRNN, LSTM and
-GRU: what every lag contributes to the last step's gradient, at initialisation and after
-training on the adding problem, with fitted rates and horizons; the gradient's norm over
-training with and without clipping, and the cliff in the error of a single unit; what
-truncated BPTT loses by K; measured decay against the largest Lyapunov exponent; and
-every derivation of the gradient against the one by hand. Six figures and four tables,
-in less than five minutes on two cores.
+At H = 128, for Elman networks of several spectral radii, IRNN, LSTM and GRU: what each
+lag contributes to the last step's gradient, at initialisation and after training on the
+adding problem, with fitted rates and horizons; the gradient's norm during training with
+and without clipping, and the cliff in the error of a single unit; the bias of truncated
+BPTT by K; the measured decay against the largest Lyapunov exponent; and every
+derivation of the gradient against the manual one. Makes six figures and four tables.
 """
 
 import math
@@ -37,19 +36,19 @@ class Config:
     out: Path | None = None
     """Run folder; by default the next free runs/gradient_flow-N."""
     study: tuple[str, ...] = STUDIES
-    """What to measure; remedies are of the networks that lags has trained."""
+    """What to measure; "remedies" needs the networks trained by "lags"."""
     model: tuple[str, ...] = tuple(MODELS)
-    """Networks to follow, by the names in the figures."""
+    """Networks to train and follow, by their names in the figures."""
     units: int = 128
-    """H."""
+    """H, the number of units."""
     steps: int = 60
-    """T, over which lags are followed and networks trained."""
+    """T, the number of steps for lags and training."""
     rows: int = 16
-    """B, sequences of a batch."""
+    """B, the batch size."""
     updates: int = 800
-    """Of training; half as many of plain gradient descent with and without clipping."""
+    """Training updates; half as many for gradient descent with and without clipping."""
     reach: int = 200
-    """T, for rates and exponents at initialisation."""
+    """T for rates and exponents at initialisation."""
     seed: int = 0
 
 
@@ -85,7 +84,7 @@ def studies(config: Config) -> dict[str, Callable[[], Any]]:
 
 
 def follow(config: Config, batch: Any, networks: dict[str, Any]) -> dict[str, Any]:
-    """Profiles by time and model; leaves the networks at the end in `networks`."""
+    """Profiles by time and model; stores the trained networks in `networks`."""
     before, after = {}, {}
     length = (config.steps, config.rows, config.updates)
     optimizer = optim.recurrent(optax.adam(2e-3), clip_norm=1.0)
@@ -101,7 +100,7 @@ def follow(config: Config, batch: Any, networks: dict[str, Any]) -> dict[str, An
 
 
 def tables(run: Run) -> list[Table]:
-    """A table for each study that has one and of which there are results."""
+    """A table for each study that has one and has results."""
     parts = {"lags": _lags, "reach": _reach, "remedies": _remedies, "cost": _cost}
     return [part(run, run.results[n]) for n, part in parts.items() if n in run.results]
 

@@ -1,1 +1,1 @@
-"""What the studies share: run folders, tables, plots, timing."""
+"""Shared by the studies: run folders, tables, plots, timing."""

@@ -1,4 +1,4 @@
-"""A study's page: which run it is from, and its tables."""
+"""A study's page: its run and its tables."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,13 +11,13 @@ _NOT_TOLD = {"out", "resume", "text"}
 
 
 class Pages(NamedTuple):
-    """How a study's results are shown: its tables, and figures into a folder."""
+    """How a study's results are shown: its tables, and its figures in a folder."""
 
     tables: Callable[[Run], Sequence[Table]]
     draw: Callable[[Run, Path], None] = lambda run, folder: None
 
     def markdown(self, run: Run) -> str:
-        """The line on the run, and every table under its title."""
+        """A line about the run, and every table under its title."""
         parts = [f"## {t.title}\n\n{t.markdown()}" for t in self.tables(run)]
         return "\n".join([run_line(run) + "\n", *parts])
 
@@ -36,7 +36,7 @@ class Pages(NamedTuple):
 
 
 def run_line(run: Run) -> str:
-    """Which run this is."""
+    """A line that identifies the run."""
     about, told = run.about, []
     for name, value in run.options.items():
         if name not in _NOT_TOLD and value not in (None, False):

@@ -1,4 +1,4 @@
-"""How figures look: drawn without a display, in colours that all can tell apart."""
+"""The style of figures: no display, and colours that everybody can tell apart."""
 
 from pathlib import Path
 from typing import Any
@@ -27,14 +27,14 @@ def panels(rows: int, columns: int, size: tuple[float, float], **options: Any) -
 
 
 def legend_outside(axes: Any, right: float = 1.02, **options: Any) -> None:
-    """To the right of the axes."""
+    """A legend to the right of the axes."""
     at = {"loc": "upper left", "bbox_to_anchor": (right, 1)}
     axes.legend(**at, frameon=False, **options)
     axes.spines[["top", "right"]].set_visible(False)
 
 
 def note(axes: Any, text: str, at: tuple, along: str, shift: tuple[int, int]) -> None:
-    """A small grey word, on the axes' edge in x or in y (`along`)."""
+    """A small grey label on the axes' edge in x or in y (`along`)."""
     coords = {"x": ("axes fraction", "data"), "y": ("data", "axes fraction")}
     axes.annotate(
         text, at, xycoords=coords[along], fontsize=8, xytext=shift,

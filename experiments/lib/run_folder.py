@@ -1,4 +1,4 @@
-"""A run's folder: its options, what it ran on, and its results."""
+"""A run's folder: its options, its environment and its results."""
 
 import json
 import math
@@ -20,7 +20,7 @@ _PACKAGES += ("keras", "torch", "onnx")
 
 
 class Run(NamedTuple):
-    """What a run folder holds, as plain JSON values."""
+    """The contents of a run folder, as plain JSON values."""
 
     about: dict[str, Any]
     options: dict[str, Any]
@@ -28,7 +28,7 @@ class Run(NamedTuple):
 
 
 def about_run(study: str) -> dict[str, Any]:
-    """Which study this is, and when, from which commit and on what it runs."""
+    """The study, the time, the commit, the versions and the device of this run."""
     installed = {found.name: found.version for found in distributions()}
     return {
         "study": study,
@@ -42,7 +42,7 @@ def about_run(study: str) -> dict[str, Any]:
 
 
 def _commit() -> str | None:
-    """The commit of this source, with a + if files differ from it."""
+    """The commit of this source, with a + if there are uncommitted changes."""
     git = ["git", "-C", str(Path(__file__).parent)]
     describe = [*git, "describe", "--always", "--dirty=+", "--exclude=*"]
     try:
@@ -53,7 +53,7 @@ def _commit() -> str | None:
 
 
 def write_json(path: Path, value: Any, indent: int | None = 2) -> None:
-    """Write JSON, through a second file so that no half file is left."""
+    """Write JSON through a temporary file, so that no partial file is left."""
     draft = path.with_suffix(".tmp")
     draft.write_text(json.dumps(value, indent=indent, default=str) + "\n")
     draft.replace(path)
@@ -64,9 +64,9 @@ def read_json(path: Path) -> Any:
 
 
 def plain(value: Any) -> Any:
-    """JSON's own types: records as objects, arrays as lists, floats to 6 digits.
+    """As JSON types: records as objects, arrays as lists, floats to 6 digits.
 
-    What is not finite has no JSON and becomes None.
+    Numbers that are not finite become None, since JSON has none.
     """
     if hasattr(value, "_asdict"):
         value = value._asdict()
@@ -84,11 +84,11 @@ def plain(value: Any) -> Any:
 def open_run(
     out: Path | None, name: str, options: dict[str, Any], *, resume: bool = False
 ) -> Path:
-    """Make the run folder, or with `resume` see that its options are these.
+    """Make the run folder, or with `resume` check that its options are these.
 
-    Where `out` is None it is the next free runs/NAME-N, or with `resume` the newest.
-    Raises SystemExit, saying what to do, if there is nothing to resume, the options
-    differ, or the folder holds another run.
+    If `out` is None it is the next free runs/NAME-N, or with `resume` the newest.
+    Raises SystemExit, with a remedy, if there is nothing to resume, the options differ,
+    or the folder holds another run.
     """
     if out is None:
         runs = [int(p.name.rpartition("-")[2]) for p in _RUNS.glob(f"{name}-[0-9]*")]
@@ -117,7 +117,7 @@ def open_run(
 
 
 def save_results(out: Path, results: Any) -> Run:
-    """Write results.json; the run, as it will be read again."""
+    """Write results.json; return the run as `read` would."""
     write_json(out / "results.json", plain(results), indent=None)
     return read_run(out)
 

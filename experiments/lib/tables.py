@@ -26,5 +26,5 @@ class Table(NamedTuple):
 
 
 def number(value: float | None, form: str) -> str:
-    """Formatted, or nothing for what was not measured or not finite."""
+    """Format a number, or nothing if it was not measured or is not finite."""
     return "" if value is None else format(value, form)

@@ -1,4 +1,4 @@
-"""How the benchmarks measure: interleaved times, compiled memory, resident memory."""
+"""Measuring interleaved times, compiled memory and resident memory."""
 
 import ctypes
 import sys
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 
 class Program(NamedTuple):
-    """Something that runs; if compiled, what that took and what memory it needs."""
+    """A program to run; if compiled, its compile time and its memory."""
 
     run: Callable[[], Any]
     compile_seconds: float | None = None
@@ -23,7 +23,7 @@ class Program(NamedTuple):
 
 
 def compile_program(f: Callable[..., Any], *args: Any) -> Program:
-    """`f(*args)`, compiled, with its arguments where the program wants them."""
+    """Compile `f(*args)`, and place its arguments where the program expects them."""
     begun = time.perf_counter()
     program = jax.jit(f).lower(*args).compile()
     seconds = time.perf_counter() - begun
@@ -40,7 +40,7 @@ def compile_program(f: Callable[..., Any], *args: Any) -> Program:
 def interleave(
     programs: Mapping[str, Program], seconds: float, least: int = 5
 ) -> dict[str, NDArray]:
-    """Seconds of each program in each round, all of them once a round."""
+    """Seconds of each program in each round; every round runs all of them once."""
     for program in programs.values():
         program.run()
     rounds: dict[str, list[float]] = {name: [] for name in programs}
@@ -61,14 +61,14 @@ def medians(programs: Mapping[str, Program], seconds: float, least: int = 5) -> 
 
 
 class Rates(NamedTuple):
-    """What this machine does at best, in the same run."""
+    """The peak rates of this machine, measured in the same run."""
 
-    flops: float  # a second, float32 product of 1024 x 1024 matrices
-    bytes: float  # a second, read and written by adding one to 64 MiB
+    flops: float  # per second, in a float32 product of 1024 x 1024 matrices
+    bytes: float  # per second, read and written when adding one to 64 MiB
 
 
 def machine_rates() -> Rates:
-    """The rates behind the floor: the best of twenty tries of each."""
+    """Measure the rates for the floor: the best of twenty tries each."""
     product = compile_program(lambda a: a @ a, jnp.ones((1024, 1024)))
     copy = compile_program(lambda b: b + 1, jnp.ones(2**24))
     times = interleave({"product": product, "copy": copy}, seconds=0.0, least=20)
@@ -76,10 +76,10 @@ def machine_rates() -> Rates:
 
 
 def resident_mib(make: Callable[..., Program], *args: Any) -> float | None:
-    """Peak resident memory of one run above what was resident before it, in MiB.
+    """Peak resident memory of one run above that before it, in MiB.
 
-    In a process of its own, where `make(*args)` builds the program. None where the
-    system does not tell it (it is Linux that does).
+    It is measured in a separate process, where `make(*args)` builds the program. None
+    if the system does not report it (Linux does).
     """
     if sys.platform != "linux":
         return None
@@ -89,7 +89,7 @@ def resident_mib(make: Callable[..., Program], *args: Any) -> float | None:
 
 def _resident(make, args) -> float:
     program = make(*args)
-    ctypes.CDLL(None).malloc_trim(0)  # give back what compiling took
+    ctypes.CDLL(None).malloc_trim(0)  # free the memory of compiling
     Path("/proc/self/clear_refs").write_text("5")  # resets the peak
     before = _status("VmRSS")
     program.run()

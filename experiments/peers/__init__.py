@@ -1,7 +1,7 @@
-"""Other libraries' networks, one library a file, for benchmarks and conversion.
+"""Other libraries' networks, one library per file, for benchmarks and conversion.
 
-One function a library: `library(kind, sizes, bias, dtype) -> Peer`, or None where it
-has no such network. A further one is added to `LIBRARIES`.
+One function per library: `library(kind, sizes, bias, dtype) -> Peer`, or None if it has
+no such network. Add a new one to `LIBRARIES`.
 """
 
 from collections.abc import Callable
@@ -36,16 +36,16 @@ def installed(library: str) -> bool:
 def peer_of(
     library: str, kind: str, sizes: Sizes, bias: bool = True, dtype: Any = "float32"
 ) -> Peer | None:
-    """That network, or None where the library is not installed or has no such one."""
+    """That network, or None if the library is not installed or does not have it."""
     if not installed(library):
         return None
     return LIBRARIES[library](kind, sizes, bias, dtype)
 
 
 def jax_peers(cell: Any, kind: str, sizes: Sizes) -> dict[str, Peer]:
-    """The JAX libraries' networks that are read as this cell, on float32 weights.
+    """The JAX libraries' networks that convert to this cell, with float32 weights.
 
-    Haiku's Elman network, which is relu, is none of a tanh cell's.
+    Haiku's Elman network is left out for a tanh cell, since it is relu.
     """
     found = {}
     for library in JAX_PEERS:

@@ -14,7 +14,7 @@ _CELLS |= {"optimized lstm": "OptimizedLSTMCell"}
 
 
 def flax_linen(kind: str, sizes: Sizes, bias: bool, dtype: Any) -> Peer | None:
-    """Of `flax.linen`."""
+    """A network of `flax.linen`."""
     import flax.linen as nn  # pyright: ignore[reportMissingImports]
 
     if kind not in _CELLS or not bias:
@@ -34,7 +34,7 @@ def flax_linen(kind: str, sizes: Sizes, bias: bool, dtype: Any) -> Peer | None:
 
 
 def flax_nnx(kind: str, sizes: Sizes, bias: bool, dtype: Any) -> Peer | None:
-    """Of `flax.nnx`."""
+    """A network of `flax.nnx`."""
     from flax import nnx  # pyright: ignore[reportMissingImports]
 
     if kind not in _CELLS or not bias:

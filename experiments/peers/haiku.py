@@ -13,7 +13,7 @@ from jaxrnn import convert
 def haiku(kind: str, sizes: Sizes, bias: bool, dtype: Any) -> Peer | None:
     """`VanillaRNN`, which is relu, `LSTM` or `GRU`, which resets before the product.
 
-    They always have a bias; `VanillaRNN` can go without its second one.
+    They always have a bias; the second one of `VanillaRNN` is optional.
     """
     import haiku as hk  # pyright: ignore[reportMissingImports]
 

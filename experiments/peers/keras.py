@@ -1,4 +1,4 @@
-"""Keras on its JAX backend, in float32; lengths are its mask."""
+"""Keras on its JAX backend, in float32; lengths become its mask."""
 
 import os
 from functools import partial

@@ -1,6 +1,6 @@
-"""ONNX's recurrent operators as its own reference evaluator runs them, on a CPU.
+"""ONNX's recurrent operators in its own reference evaluator, on a CPU.
 
-It has no gradient: that of E is taken by central differences, in float64.
+It has no gradient, so that of E is taken by central differences in float64.
 """
 
 from typing import Any
@@ -71,7 +71,7 @@ def onnx(kind: str, sizes: Sizes, bias: bool, dtype: Any) -> Peer | None:
         return Results(*outputs(*inputs), *jax.tree.map(difference, inputs))
 
     return Peer(
-        lambda params: params,  # ONNX has files of its own: nothing is written
+        lambda params: params,  # weights stay as they are
         None,
         read=read,
         weights=weights,

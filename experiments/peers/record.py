@@ -1,4 +1,4 @@
-"""A network in another library, and what both sides of a comparison give."""
+"""A network in another library, and the results of both sides of a comparison."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -13,14 +13,14 @@ KINDS += ("bidirectional lstm",)
 
 
 class Sizes(NamedTuple):
-    """Inputs a step and units."""
+    """The numbers of inputs and units."""
 
     d: int
     h: int
 
 
 class Sample(NamedTuple):
-    """What a comparison runs on, and the derivatives of E by what comes out.
+    """The inputs of a comparison, and the derivatives of E by the outputs.
 
     Shapes:  xs [T, B, D], d_hs [T, B, ·], lengths [B] or None; parts of a state [B, H],
              in the library's order: h, c, and forward before backward.
@@ -47,12 +47,12 @@ class Peer(NamedTuple):
     """A network in another library.
 
     write(params) -> weights in its own layout, by jaxrnn.convert
-    run(weights, xs, state=None, lengths=None) -> (hs, final), traced by JAX; None where
-        the library is no JAX. A state is the parts of `Sample`; None is its own zeros.
-    batch_first: whether xs and hs of `run` are [B, T, ...] in place of [T, B, ...].
+    run(weights, xs, state=None, lengths=None) -> (hs, final), traced by JAX; None if
+        the library is not JAX. A state has the parts of `Sample`; None is zeros.
+    batch_first: whether xs and hs of `run` are [B, T, ...] instead of [T, B, ...].
     read(weights) -> (cell or layer, params), by jaxrnn.convert
     weights: random ones; no bias is zero.
-    results(weights, sample) -> Results, where the library is no JAX.
+    results(weights, sample) -> Results, if the library is not JAX.
     lengths: whether it takes them.
     """
 
@@ -66,7 +66,7 @@ class Peer(NamedTuple):
 
 
 def stacked(peers: Sequence[Peer]) -> Peer:
-    """One on the other, each fed with what the one below gives."""
+    """Stack networks, each fed with the outputs of the one below."""
 
     def write(params):
         return [p.write(own) for p, own in zip(peers, params, strict=True)]
@@ -80,7 +80,7 @@ def stacked(peers: Sequence[Peer]) -> Peer:
 
 
 def results_of(peer: Peer, sample: Sample) -> Results:
-    """What the peer gives on its own weights."""
+    """The peer's results on its own weights."""
     if peer.results is not None:
         return peer.results(peer.weights, sample)
     turn = partial(jnp.swapaxes, axis1=0, axis2=1) if peer.batch_first else jnp.asarray
@@ -109,12 +109,12 @@ def by_jax(run: Any, weights: Any, sample: Sample) -> Results:
 
 
 def bare(state: Any) -> Any:
-    """A state as libraries have it: h alone is no tuple; None stays."""
+    """A state in the libraries' form: h alone is not a tuple; None stays."""
     return state[0] if state is not None and len(state) == 1 else state
 
 
 def parts(state: Any) -> tuple[Any, ...]:
-    """A library's state, as `Sample` has it."""
+    """A library's state, in the form of `Sample`."""
     return (state,) if isinstance(state, jax.Array) else tuple(state)
 
 

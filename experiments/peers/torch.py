@@ -61,9 +61,9 @@ def torch(kind: str, sizes: Sizes, bias: bool, dtype: Any) -> Peer | None:
 def torch_runs(
     cell: str, params: Any, xs: Any, w: Any
 ) -> tuple[Callable[[], Any], Callable[[], Any]]:
-    """E = Σ w·h alone, and E with its gradient, a `Params` a layer.
+    """E = Σ w·h alone, and E with its gradient, one `Params` per layer.
 
-    For the parameters of one layer, or of a stack of them.
+    It takes the parameters of one layer, or of a stack.
     """
     import torch  # pyright: ignore[reportMissingImports]
 

@@ -11,11 +11,11 @@ Name = Literal["tanh", "relu", "sigmoid", "identity"]
 
 
 class Activation(NamedTuple):
-    """Φ, its slope, and what the slope needs beside s = Φ(a)."""
+    """Φ, its slope, and the values that the slope needs beside s = Φ(a)."""
 
     phi: Callable[[Array], Array]  # Φ(a)
     slope: Callable[[Any, Array], Array]  # Φ'(a), given what is kept and s = Φ(a)
-    keep: Callable[[Array], Any] = lambda a: None  # of a: nothing, where s tells all
+    keep: Callable[[Array], Any] = lambda a: None  # None where s is enough
 
 
 def _identity(a: Array) -> Array:
@@ -31,7 +31,7 @@ ACTIVATIONS = {
 
 
 def activation_of(activation: Name | Callable[[Array], Array]) -> Activation:
-    """The activation of this name; of a callable, its derivative comes from JAX."""
+    """The activation of this name; the derivative of a callable comes from JAX."""
     if callable(activation):
         # Elementwise, so the tangent along a vector of ones is Φ' itself.
         def slope(a, s):

@@ -1,14 +1,14 @@
-"""Any pure step as the engine runs it, its derivative JAX's own, a chunk at a time.
+"""Any pure step in the engine, with JAX's derivative taken one chunk at a time.
 
-A step is written for one row; it is mapped over the batch here. Backward over time only
+A step is written for one row and mapped over the batch here. Backward over time only
 ∂s_t/∂s_{t-1} is sequential. So the step is linearised with respect to its state for all
-steps of a chunk at once, the loop calls that linear map alone, and the gradients of the
-parameters and the inputs are one vjp of all the chunk's steps together, once every λ_t
-is known: in it a product with a weight matrix is one large product, as in equations 59
-and 60, and not a sum of small ones.
+steps of a chunk at once, and the loop calls only that linear map. Once every λ_t is
+known, the gradients of the parameters and the inputs are one vjp of all the chunk's
+steps together: a product with a weight matrix is then one large product, as in
+equations 59 and 60, and not a sum of small ones.
 
-Integers, booleans and random keys in the state and the inputs, and in the parameters,
-take part in the step and have no gradient: where they stand there is None.
+Integers, booleans and random keys in the state, the inputs and the parameters have no
+gradient: None stands in their place.
 """
 
 from collections.abc import Callable
@@ -40,7 +40,7 @@ def _by_rows(part: Transition, x: Any) -> Callable[..., tuple[Any, Any]]:
 
 
 def _check_after(after: Any, before: Any) -> None:
-    """Raise unless a step gives a state like the one that it was given."""
+    """Raise unless a step returns a state like the one it was given."""
 
     def outline(a):
         return f"{jnp.result_type(a)}{list(jnp.shape(a))}"
@@ -54,7 +54,7 @@ def _check_after(after: Any, before: Any) -> None:
 
 
 def ahead(part: Transition, carrier: Carrier, xs: Any) -> Any:
-    """Nothing is made before the loop."""
+    """Nothing is computed before the loop."""
     return xs
 
 
@@ -69,9 +69,9 @@ def advance(
 def linearize(
     part: Transition, carrier: Carrier, xs: Any, before: Any, after: Any, kept: None
 ) -> tuple[Any, list[Any], Callable[..., tuple[Any, None]]]:
-    """The vjp of every step with respect to its state, what varies over time apart.
+    """The vjp of every step with respect to its state.
 
-    What does not, the weights above all, is kept once and not for every step.
+    Residuals that do not vary over time, such as weights, are stored once.
     """
     tree = nothing = None
 

@@ -1,9 +1,9 @@
-"""Backpropagation through time: the backward loop, whatever the transition.
+"""Backpropagation through time: the backward loop of any transition.
 
 The coefficients of the recurrence of λ_t are known once the forward pass is done. So
-the loop holds only what is truly sequential; its coefficients are made for a whole
-chunk before it, from what the forward pass stored or by computing it again, and the
-chunk's gradients are gathered after it: of a cell, two large products, accumulated in
+the loop holds only what is truly sequential: the coefficients of a whole chunk are
+computed before it, from what the forward pass stored or by running it again, and the
+chunk's gradients after it. For a cell these are two large products, accumulated in
 float32 or better.
 """
 
@@ -41,10 +41,10 @@ def linearize(
     states: Any = None,
     kept: Any = None,
 ) -> tuple[Any, Any, Callable[..., Any]]:
-    """The rule's `linearize` where resets are seen, from the states before every step.
+    """The rule's `linearize`, with resets applied to the states before every step.
 
     Args:
-        states, kept: what the forward pass left, None where it is computed again.
+        states, kept: stored by the forward pass, or None to be computed again.
     """
     if marks.reset is not None:
         before = where_reset(marks, over_time(carrier.restart, before), before)
@@ -54,11 +54,11 @@ def linearize(
 
 
 def marked(pull: Callable[..., Any]) -> Callable[..., tuple[Any, Any, Any, Any]]:
-    """A rule's `pull` inside lengths and resets, and past the share that zoneout keeps.
+    """A rule's `pull` with lengths, resets and zoneout applied.
 
-    Returns: (marks, coefficients, adjoint, ...) -> carry_{t-1}, ∂E/∂ what a reset put
-             in place (None without resets), δ_t, and λ_t, both zero past a row's
-             length.
+    Returns: (marks, coefficients, adjoint, ...) -> carry_{t-1}, the gradient of the
+             state that a reset starts from (None without resets), δ_t and λ_t, both
+             zero past a row's length.
     """
 
     def back(marks, coefficients, adjoint, *d_output):
@@ -70,7 +70,7 @@ def marked(pull: Callable[..., Any]) -> Callable[..., tuple[Any, Any, Any, Any]]
         before = where_live(marks, before, adjoint)  # held: s_t = s_{t-1}
         if marks.reset is None:
             return before, None, delta, live
-        # A reset's step comes from the state that it puts in place.
+        # At a reset, the step came from the state that it starts from.
         nothing = jax.tree.map(jnp.zeros_like, before)
         to_restart = where_reset(marks, before, nothing)
         return where_reset(marks, nothing, before), to_restart, delta, live
@@ -107,9 +107,9 @@ def backward(
     """The backward pass: ∂E/∂ the carrier, and ∂E/∂xs.
 
     Args:
-        left: what `forward` left, with the same plan, carrier and marks.
+        left: the residuals of `forward`, with the same plan, carrier and marks.
         direct: g_t = ∂E/∂states, parts [T, ..., H] or None where a part has none.
-        d_outputs: ∂E/∂ what every step put out; None for a cell, whose h it is.
+        d_outputs: ∂E/∂ every step's output; None for a cell, whose output is h.
         final: ∂E/∂ the final state, parts [..., H].
     """
     params = carrier.params
@@ -161,7 +161,7 @@ def backward(
         lambda p: jnp.zeros(p.shape, sum_dtype(p.dtype)), real_only(params)
     )
     d_restart = None if marks.reset is None else jax.tree.map(jnp.zeros_like, final)
-    # zeros made here do not vary yet
+    # zeros made here do not vary over devices yet
     final, d_restart, sums, _ = vary_alike(final, d_restart, sums, xs)
     (d_state, d_restart, sums), (d_xs, deltas, adjoints) = scan_chunks(
         one_chunk,

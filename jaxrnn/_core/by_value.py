@@ -1,4 +1,4 @@
-"""Records by value: equal arguments, however they are spelled, give one object."""
+"""Records by value: equal arguments, in any spelling, give one object."""
 
 import inspect
 from collections.abc import Callable
@@ -14,12 +14,12 @@ _FLOATS = float, float | None
 
 
 def by_value(build: Callable[P, R]) -> Callable[P, R]:
-    """A factory of records that builds each of them once.
+    """Make a factory build each record once.
 
-    `jax.jit` takes a record for a static value, and compiles again for another object.
-    So `gru()` and `gru(reset_after=True)` must be one, as must `lstm(forget_bias=1)`
-    and `lstm(forget_bias=1.0)`: where the factory's annotation says float, an int is
-    that float. None is ever forgotten, nor how it was built.
+    Records are static values to `jax.jit`, which compiles again for another object. So
+    `gru()` and `gru(reset_after=True)` must be one, and so must `lstm(forget_bias=1)`
+    and `lstm(forget_bias=1.0)`: an int becomes a float where the annotation says float.
+    Records and their calls are kept for the life of the process.
 
     Raises:  TypeError, in the factory's name, for arguments that it does not take.
     """
@@ -53,7 +53,7 @@ def by_value(build: Callable[P, R]) -> Callable[P, R]:
 def _bind(
     build: Callable[..., Any], signature: inspect.Signature, args: Any, options: Any
 ) -> inspect.BoundArguments:
-    """The arguments by name, defaults filled in; or what to write in their place."""
+    """The arguments by name, with defaults; or an error that says what to write."""
     name, parameters = build.__name__, signature.parameters.values()
     sizes = [options[n] for n in ("input_size", "hidden_size") if n in options]
     sizes += [a for a in args if isinstance(a, Integral) and not isinstance(a, bool)]
@@ -82,7 +82,7 @@ def _bind(
 def _shortest_call(
     factory: Callable[..., Any], signature: inspect.Signature, given: dict[str, Any]
 ) -> Call:
-    """The call that gives these arguments, without the defaults."""
+    """The call with these arguments, without the defaults."""
     args, options, skipped = [], {}, False
     for name, p in signature.parameters.items():
         value = given[name]

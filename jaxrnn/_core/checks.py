@@ -1,4 +1,4 @@
-"""What is wrong with the caller's arguments, said at trace time and by name."""
+"""Checks of the caller's arguments, at trace time, with errors that name them."""
 
 import math
 from collections.abc import Sequence
@@ -80,7 +80,7 @@ def check_side_by_side(state: Any) -> None:
 
 
 def check_cell(value: Any, why: str = "") -> None:
-    """Raise unless it is a cell, where a layer will not do; `why` ends the message."""
+    """Raise unless it is a cell, and no layer; `why` ends the message."""
     if not isinstance(value, Cell):
         raise TypeError(
             f"cell: expected a Cell, such as elman(), got {no_cell(value)}{why}"
@@ -88,7 +88,7 @@ def check_cell(value: Any, why: str = "") -> None:
 
 
 def no_cell(value: Any) -> str:
-    """What was given in a cell's or a layer's place, and what to give instead."""
+    """Describe what was given instead of a cell or a layer, with a remedy."""
     if isfunction(value):
         return f"the function {value.__name__}: call it, {value.__name__}()"
     if isinstance(value, Layer):

@@ -1,4 +1,4 @@
-"""How a run over time is cut up: steps a chunk, and what is stored of each."""
+"""How a run over time is cut into chunks, and what is stored of each."""
 
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple, get_args
@@ -12,13 +12,13 @@ from jaxrnn._core.numerics import is_real, widen
 
 Store = Literal["activations", "states", "borders"]
 
-# Rows (steps times batch) of a chunk: enough for its weight products to run at full
-# speed, few enough for its coefficients to stay in the cache.
+# Rows (steps times batch) of a chunk: enough for efficient weight products, few enough
+# for its coefficients to stay in the cache.
 _CHUNK_ROWS = 1024
 
 
 class Plan(NamedTuple):
-    """Static choices of a run: the caller's, and made for a cell by `make_plan`."""
+    """Static choices of a run: the caller's, completed by `make_plan`."""
 
     chunk: int = 0  # steps of the backward pass linearised at once; 0: not chosen yet
     store: Store | None = None  # what every step leaves for the backward pass
@@ -33,7 +33,7 @@ def check_plan(chunk_size: Any, store: Any) -> None:
 
 
 def make_plan(plan: Plan, store: Store, steps: int, rows: int) -> Plan:
-    """The plan as asked, the rest by the sizes; even chunks where T allows it.
+    """Complete the caller's plan by the sizes, with even chunks where T allows it.
 
     Args:
         store: what is stored unless the caller has said.
@@ -60,9 +60,9 @@ def scan_steps(
     *,
     reverse: bool = False,
 ) -> tuple[Any, Any]:
-    """`lax.scan`, but that 16-bit outputs are stacked in float32 on a CPU.
+    """`lax.scan` that stacks 16-bit outputs in float32 on a CPU.
 
-    There, XLA would convert the whole stack, there and back, to write one step's row.
+    XLA's CPU backend would otherwise convert the whole stack and back at every step.
     """
     leaves = jax.tree.leaves((carry, steps))
     narrow = any(a.dtype in (jnp.bfloat16, jnp.float16) for a in leaves)

@@ -11,7 +11,7 @@ _CURE = "--xla_cpu_experimental_ynn_fusion_type="
 
 @cache
 def warn_of_compiler() -> None:
-    """Warn, once, of the jax that miscomputes some programs on a CPU."""
+    """Warn once about the jax version that miscomputes some programs on a CPU."""
     cured = _CURE in os.environ.get("XLA_FLAGS", "")
     if jax.__version__ == "0.10.2" and jax.default_backend() == "cpu" and not cured:
         warnings.warn(

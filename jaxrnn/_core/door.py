@@ -1,4 +1,4 @@
-"""The caller's arguments, checked once, as what a run takes."""
+"""Checking the caller's arguments once, and making the carrier of a run."""
 
 from collections.abc import Sequence
 from functools import cache
@@ -31,7 +31,7 @@ from jaxrnn.layer import Carrier, CellNoise, Layer, Transition
 
 
 def as_layer(layer: Any, name: str = "cell") -> Layer:
-    """A layer as it is, or a cell as a layer of one part; or a clear error."""
+    """Return a layer as it is, or a cell as a layer of one part; or raise."""
     if isinstance(layer, Layer):
         return layer
     if isinstance(layer, Cell):
@@ -74,7 +74,7 @@ def _of_transition(part: Transition) -> Layer:
         return jax.tree.map(lambda s: jnp.broadcast_to(s, (*axes, *s.shape)), start)
 
     def noise(key, params, xs):
-        del key, params, xs  # what is drawn for a step is an input of it
+        del key, params, xs  # random numbers for a step are among its inputs
 
     def run(apply, carrier, xs):
         return apply(part, carrier, xs)
@@ -115,7 +115,7 @@ def check_parts(name: str, value: Any, wanted: type, parts: int) -> None:
 
 
 class _Unsaid:
-    """What `noise` is where the caller says nothing of it."""
+    """The default of `noise`: not given by the caller."""
 
     def __repr__(self) -> str:
         return "not said"
@@ -136,9 +136,9 @@ def enter(
     reset_to: Any = None,
     noise: Any = UNSAID,
 ) -> tuple[Carrier, Marks, Any]:
-    """A run's arguments as its carrier, its marks and its inputs; or a clear error.
+    """Make the carrier, the marks and the inputs of a run from its arguments, or raise.
 
-    The cells' features are checked where their inputs are known, in `route`.
+    The features of cells are checked where their inputs are known, in `route`.
     """
     warn_of_compiler()
     xs, axes = read_inputs(layer.x_ndim, xs)
@@ -171,7 +171,7 @@ def _read_state(name: str, state: Any, start: Any, axes: tuple[int, ...]) -> Any
 
 
 def _check_mesh(xs: Any) -> None:
-    """Raise where an explicit mesh axis is on xs: a scan over it is refused by JAX."""
+    """Raise if xs has an explicit mesh axis: JAX cannot scan over it."""
     mesh = jax.typeof(jax.tree.leaves(xs)[0]).sharding.mesh
     if any(kind == AxisType.Explicit for kind in mesh.axis_types):
         raise ValueError(
@@ -184,7 +184,7 @@ def _check_mesh(xs: Any) -> None:
 def _read_noise(
     layer: Layer, params: Any, xs: Any, start: Any, steps: int, noise: Any
 ) -> Any:
-    """The noise of a run: drawn from a key, or checked to be what the layer draws."""
+    """The noise of a run: drawn from a key, or checked to be like the layer's."""
     if noise is None:
         return None
     drawn = jax.eval_shape(lambda: layer.noise(jax.random.key(0), params, xs))

@@ -3,7 +3,7 @@
 With g_t = ∂E_t/∂s_t the direct part of the cotangent, backward over time:
 
     λ_t      = g_t + carry_t                          total ∂E/∂s_t
-    carry_{t-1} = s̄_{t-1}, its h part plus δr_t W_sᵀ  what crosses to the step before
+    carry_{t-1} = s̄_{t-1}, its h part plus δr_t W_sᵀ  goes to the step before
     ∂E/∂W_s  = Σ_t h_{t-1}ᵀ δr_t                      (59) over all previous steps
     ∂E/∂W_x  = Σ_t x_tᵀ δz_t                          (60)
     ∂E/∂b    = Σ_t δz_t        ∂E/∂b_s = Σ_t δr_t     ∂E/∂x_t = δz_t W_xᵀ
@@ -62,9 +62,10 @@ def weight_gradients(params: Params, xs: Array, h_prev: Array, delta: Deltas) ->
     The seed has  ∂E_N/∂W_s = Σ_{i≤N} ∂E_N/∂y_N · ∂y_N/∂s_i · ∂s_i/∂W_s   (59)
              and  ∂E_N/∂W_x = Σ_{i≤N} ∂E_N/∂y_N · ∂y_N/∂s_i · ∂s_i/∂W_x   (60)
 
-    The first two factors, summed over all errors E_N, are λ_i. Φ' makes δ_i of it. The
-    last factor is the immediate partial, s_{i-1} held fixed: the product's other
-    operand, h_{i-1} or x_i. So each sum is one product, rowsᵀ δ, over all steps.
+    The first two factors, summed over all errors E_N, are λ_i, and Φ' turns it into
+    δ_i. The last factor is the immediate partial, with s_{i-1} held fixed: the other
+    operand of the product, h_{i-1} or x_i. So each sum is one product, rowsᵀ δ, over
+    all steps.
 
     Shapes:  xs [T, ..., D], h_prev [T, ..., H], delta.z and delta.r [T, ..., G·H] ->
              as params, in float32 or better; no gradient of `own`.
@@ -102,9 +103,9 @@ def step_back(
     Args:
         own: the gate map's own parameters.
         w_s_t: W_sᵀ, transposed once for all steps.
-        mask: what h is multiplied by before W_s, or None.
+        mask: multiplies h before W_s, or None.
         coefficients: c_t, from `cell.linearize`.
-        adjoint: λ_t, parts [..., H]; what a cell puts out is part of its state.
+        adjoint: λ_t, parts [..., H]; a cell's output is part of its state.
     """
     d_z, d_r, before = cell.pullback(own, coefficients, adjoint)  # δz_t, δr_t, s̄_{t-1}
     d_h = operand(mask, d_r @ w_s_t)  # δr_t W_sᵀ
@@ -112,7 +113,7 @@ def step_back(
 
 
 class Point(NamedTuple):
-    """Where steps are linearised: what each of them read."""
+    """The values at which steps are linearised."""
 
     before: Any  # the state before, a reset's included; parts [T, ..., H]
     h_prev: Array  # what W_s multiplied
@@ -123,7 +124,7 @@ class Point(NamedTuple):
 def linearize(
     cell: Cell, carrier: Carrier, xs: Array, before: Any, after: Any, kept: Any
 ) -> tuple[Point, Any, Any]:
-    """Where many steps are linearised, their coefficients c_t, and `step_back`."""
+    """The points of linearisation, the coefficients c_t, and `step_back`."""
     params, mask = carrier.params, carrier.noise.mask
     h_prev = operand(mask, before[0])
     at = Point(before, h_prev, input_map(params, xs), recurrent_map(params, h_prev))

@@ -1,4 +1,4 @@
-"""Errors of a network: their values, their slopes by hand, and each step's share."""
+"""Error functions: their values, their slopes by hand, and each step's share."""
 
 import math
 from collections.abc import Callable
@@ -52,7 +52,7 @@ ERRORS = {
 
 
 def by_function(f: Callable[[Array, Array], Array]) -> Error:
-    """The error of one step by the caller's function, its slope JAX's own."""
+    """The error of one step by the caller's function, differentiated by JAX."""
 
     def value(ys, d):
         found = f(ys, d)

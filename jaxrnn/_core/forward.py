@@ -22,7 +22,7 @@ def advance(
     *,
     ahead: bool = False,
 ) -> tuple[Any, Any, Any]:
-    """One step inside its lengths and resets: the new state, the output, what is kept.
+    """One step with lengths and resets: the new state, the output, the kept values.
 
     The carrier's restart has the state's leading axes.
     """
@@ -35,7 +35,7 @@ def advance(
 def advance_all(
     part: Cell | Transition, carrier: Carrier, marks: Marks, xs: Any, before: Any
 ) -> tuple[Any, Any]:
-    """Every step at once, each from a given state: the states and the outputs."""
+    """All steps at once, each from a given state: the states and the outputs."""
     if carrier.restart is not None:
         carrier = carrier._replace(restart=over_time(carrier.restart, before))
     states, outputs, _ = advance(part, carrier, marks, xs, before)
@@ -52,7 +52,7 @@ def scan_part(
     *,
     keep: bool,
 ) -> tuple[Any, tuple[Any, Any, Any]]:
-    """The loop over time: the last state, and every state, output and what was kept."""
+    """The loop over time: the last state, and all states, outputs and kept values."""
 
     def one_step(state, inputs):
         x, marks = inputs
@@ -88,7 +88,7 @@ def forward(
         )
         return states, outputs, final, (starts, None, None)
 
-    # A gate's state is gone where a share of the one before replaced it.
+    # With zoneout, the gate map's own state is no longer there.
     keep = plan.store == "activations" and marks.hold is None
     final, (states, outputs, kept) = run(marks, xs, state, keep=keep)
     starts = jax.tree.map(

@@ -14,7 +14,7 @@ Ranks = int | tuple[int, ...] | None
 
 
 def ranks_of(x_ndim: Ranks, xs: Any) -> list[int]:
-    """How many axes each leaf of one row's input has; None is one vector.
+    """The number of axes of each leaf of one row's input; None is one vector.
 
     Raises:  ValueError for another number of leaves than `x_ndim` has.
     """

@@ -1,5 +1,4 @@
-"""The two affine maps of a cell, and the sums of outer products that are their
-gradients."""
+"""The two affine maps of a cell, and their gradients as sums of outer products."""
 
 import math
 
@@ -21,7 +20,7 @@ def recurrent_map(params: Params, h: Array) -> Array:
 
 
 def operand(mask: Array | None, h: Array) -> Array:
-    """What W_s multiplies: h of one step [..., H] or of many [T, ..., H], masked."""
+    """The masked h that multiplies W_s, of one step [..., H] or of many [T, ..., H]."""
     return h if mask is None else h * jnp.broadcast_to(mask, h.shape)
 
 

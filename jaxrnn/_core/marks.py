@@ -1,12 +1,12 @@
 """Which steps of which rows count: lengths, masks, resets and the direction of time.
 
-The edge contract: a row's state is held past its length, so that the last state is the
-one at the length and no history is kept to pick it from; what is past the length is
-zeroed before the loop and after it, so that it reaches no output and no gradient. At a
-masked step inside the length the state is held as well, and put out again. A reset puts
-the initial state in place of the one before, and no gradient crosses. Reversed, the
-padding comes first and the initial state is held through it: each row is reversed
-inside its own length.
+A row's state is held past its length, so that the last state is the one at the length
+and no history is needed to pick it; inputs and outputs past the length are zeroed
+before and after the loop, so that they reach no output and no gradient. At a masked
+step inside the length the state is held as well, and the output repeated. At a reset
+the step starts from the initial state, and no gradient crosses. In reverse, the padding
+comes first and the initial state is held through it: each row is reversed inside its
+own length.
 """
 
 from typing import Any, NamedTuple
@@ -22,7 +22,7 @@ from jaxrnn._core.inputs import is_typed_key
 
 
 class Marks(NamedTuple):
-    """What differs by step and row, arrays [T, ...]; None where nothing does."""
+    """What differs by step and row, as arrays [T, ...] or None."""
 
     live: Array | None = None  # booleans: the step is taken; else the state is held
     reset: Array | None = None  # booleans: the step starts from the initial state
@@ -33,7 +33,7 @@ class Marks(NamedTuple):
 def make_marks(
     axes: tuple[int, ...], lengths: Any, resets: Any = None, mask: Any = None
 ) -> Marks:
-    """Of a run over (T, *batch); checked, and a reset past the length left out.
+    """Make the marks of a run over (T, *batch); resets past the length are dropped.
 
     Raises:  ValueError or TypeError, at trace time, for a wrong shape or dtype, or for
              a concrete length outside 0..T; a traced one is clamped to it.
@@ -60,7 +60,7 @@ def _inside(name: str, lengths: Any, length: int, batch: tuple[int, ...]) -> Arr
         raise TypeError(f"{name}: expected integers {list(batch)}, got {lengths.dtype}")
     check_shape(name, lengths, batch)
     if not any(isinstance(n, Tracer) for n in jax.tree.leaves(given)):
-        known = np.asarray(given)  # by NumPy: known inside jit, too
+        known = np.asarray(given)  # with NumPy, so that it is known inside jit too
         if ((known < 0) | (known > length)).any():
             raise ValueError(
                 f"{name}: expected values in 0..{length} (xs has {length} steps), "
@@ -71,7 +71,7 @@ def _inside(name: str, lengths: Any, length: int, batch: tuple[int, ...]) -> Arr
 
 
 def as_booleans(name: str, value: Any, shape: tuple[int, ...]) -> Array:
-    """The value as booleans; integers and floats of 0 and 1, as dones are, are cast."""
+    """The value as booleans; numbers that are 0 or 1, such as dones, are cast."""
     given = value
     value = as_array(name, value, allow_lists=True)
     check_shape(name, value, shape)
@@ -100,14 +100,14 @@ def where_reset(marks: Marks, value: Any, otherwise: Any) -> Any:
 
 
 def mix(marks: Marks, after: Any, before: Any) -> Any:
-    """The step's state with the share of the one before that is kept."""
+    """Mix the step's state with the share kept of the previous one."""
     if marks.hold is None:
         return after
     return jax.tree.map(lambda w, a, b: (1 - w) * a + w * b, marks.hold, after, before)
 
 
 def shares(marks: Marks, adjoint: Any) -> tuple[Any, Any]:
-    """`mix`, transposed: λ of the step's state, (1-w) λ, and of the one kept, w λ."""
+    """The transpose of `mix`: (1-w) λ to the step's state, w λ to the previous one."""
     if marks.hold is None:
         return adjoint, None
     nothing = jax.tree.map(jnp.zeros_like, adjoint)
@@ -157,7 +157,7 @@ def held_outputs(marks: Marks, outputs: Any) -> Any:
 
 
 def turn(values: Any) -> Any:
-    """Arrays [T, ...] in the other direction of time; scalars, which have none."""
+    """Reverse arrays [T, ...] in time; scalars stay as they are."""
     return jax.tree.map(lambda a: a[::-1] if a.ndim else a, values)
 
 
@@ -169,15 +169,15 @@ def states_before(start: Any, states: Any) -> Any:
 
 
 def over_time(part: Any, like: Any) -> Any:
-    """Parts [..., H], the same at every step: [T, ..., H] as `like`."""
+    """Repeat parts [..., H] at every step: [T, ..., H] as `like`."""
     return jax.tree.map(lambda a, b: jnp.broadcast_to(a, b.shape), part, like)
 
 
 def opposite(marks: Marks, *, backward: bool) -> Marks:
     """The marks of a part that runs against the rest, which itself goes `backward`.
 
-    A reset separates two steps. To the part it stands before the second one it comes
-    to, which is the step on the reset's other side.
+    A reset separates two steps. For the part it belongs to the other one of them, the
+    second that it reaches.
     """
     if marks.reset is None:
         return marks

@@ -11,8 +11,8 @@ from jax.sharding import Mesh, PartitionSpec
 def vary_alike(*trees: Any) -> tuple[Any, ...]:
     """Inside `shard_map`, mark every array as varying over all axes that any varies on.
 
-    A scan wants its carry to vary alike before and after a step; and the transpose of
-    this cast is the sum of a replicated parameter's gradient over the devices.
+    A scan requires its carry to vary alike before and after a step; the transpose of
+    this cast sums a replicated parameter's gradient over the devices.
     """
     axes = frozenset().union(*(_varying(a) for a in jax.tree.leaves(trees)))
 

@@ -1,4 +1,4 @@
-"""Rules of arithmetic: what sums are held in, and how a row meets an array."""
+"""Rules of arithmetic: the dtype of sums, broadcasting of rows, norms."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +11,7 @@ from jax import Array
 
 
 def sum_dtype(dtype: Any) -> Any:
-    """The dtype that long sums are held in: float32, or float64 for float64."""
+    """The dtype of long sums: float32, or float64 for float64."""
     return np.promote_types(dtype, np.float32)
 
 
@@ -31,7 +31,7 @@ def real_only(tree: Any) -> Any:
 
 
 def joined(real: Any, tree: Any) -> Any:
-    """`real_only`, undone: what it left out is taken from `tree`."""
+    """The inverse of `real_only`: leaves that it left out are taken from `tree`."""
     return jax.tree.map(
         lambda r, a: a if r is None else r, real, tree, is_leaf=lambda r: r is None
     )
@@ -40,7 +40,7 @@ def joined(real: Any, tree: Any) -> Any:
 def over_batch(
     f: Callable[..., Any], axes: int, *, in_axes: Any = 0, out_axes: Any = 0
 ) -> Callable[..., Any]:
-    """`f` of one row, mapped over the batch axes of its arguments."""
+    """Map `f` of one row over the batch axes of its arguments."""
     for _ in range(axes):
         f = jax.vmap(f, in_axes, out_axes)
     return f

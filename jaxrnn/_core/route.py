@@ -1,4 +1,4 @@
-"""The one interpreter: a layer taken apart into its cells, each run by a runner."""
+"""Running a layer: it is split into its cells, each run by a runner."""
 
 from collections.abc import Callable
 from functools import partial
@@ -23,10 +23,10 @@ def route(
     *,
     reverse: bool = False,
 ) -> tuple[Any, Any, Any]:
-    """Run a layer: its outputs, what the runner gives as states, and the final state.
+    """Run a layer; return its outputs, the runner's states, and the final state.
 
-    Every array outside a cell stands in the order of its inputs, whichever way its part
-    runs: only the cell's own run is turned.
+    Every array outside a cell is in the order of the inputs, in whichever direction its
+    part runs: only the cell's own run is reversed.
 
     Args:
         runner: runs one cell forward in time; see `runners`.
@@ -57,7 +57,7 @@ def _apply(runner, marks, backward, part, carrier, xs, *, reverse=False):
 
 
 def _at_a_cell(carrier: Carrier, marks: Marks) -> tuple[Carrier, Marks]:
-    """What is left to a runner: W_s masked, and what differs by step in the marks."""
+    """The carrier and the marks for a runner: W_s masked, and zoneout in the marks."""
     noise = carrier.noise or CellNoise()
     params = carrier.params
     _check_noise(noise, params, carrier.state)

@@ -1,8 +1,8 @@
-"""What the engine asks of a transition: one step, and its derivative in three parts.
+"""What the engine needs of a transition: one step, and its derivative in three parts.
 
-A cell answers in closed form (`equations`), any pure step by JAX's vjp of it
-(`any_step`). What stands around a step (lengths, resets, zoneout) and the loops over
-time (`forward`, `backward`) are the same for both.
+A cell has them in closed form (`equations`), any pure step by JAX's vjp (`any_step`).
+Lengths, resets, zoneout and the loops over time (`forward`, `backward`) are the same
+for both.
 """
 
 from collections.abc import Callable

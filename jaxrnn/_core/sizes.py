@@ -1,4 +1,4 @@
-"""What `init` and `initial_state` are asked for: a key, sizes, a dtype, batch axes."""
+"""Arguments of `init` and `initial_state`: a key, sizes, a dtype, batch axes."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -14,7 +14,7 @@ from jaxrnn._core.checks import check_alive
 
 
 def is_key(value: Any) -> bool:
-    """Whether it is random keys, be they typed or raw, one or many."""
+    """Whether it is one or many random keys, typed or raw."""
     return isinstance(value, jax.Array | np.ndarray) and (
         value.dtype == jnp.uint32 or jnp.issubdtype(value.dtype, jax.dtypes.prng_key)
     )
@@ -39,7 +39,7 @@ def check_key(key: Any, name: str = "key") -> None:
 
 
 def float_dtype(dtype: DTypeLike | None) -> jnp.dtype:
-    """The dtype of parameters; None is JAX's own float, float64 with x64 enabled.
+    """The dtype of parameters; None is JAX's default, float64 with x64 enabled.
 
     Raises:  TypeError if it is not floating.
     """

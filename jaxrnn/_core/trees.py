@@ -1,4 +1,4 @@
-"""Pytrees in words: what one is, and how one differs from what was expected."""
+"""Describing pytrees in messages, and how one differs from the expected one."""
 
 from typing import Any
 
@@ -31,7 +31,7 @@ def check_structure(name: str, value: Any, wanted: Any) -> None:
 
 
 def _leaves_apart(tree: Any, other: Any) -> str:
-    """The leaves that the one tree has and the other has not."""
+    """The leaves that only one of the trees has."""
     mine, its = (
         [jax.tree_util.keystr(path) for path, _ in leaves]
         for leaves in map(jax.tree_util.tree_leaves_with_path, (tree, other))

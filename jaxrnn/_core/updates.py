@@ -25,7 +25,7 @@ def check_optimizer(optimizer: Any) -> None:
 
 
 def read_weight(weight: Any) -> Array:
-    """A weight as a float32 scalar; or an error, unless it is a number of 0 or more."""
+    """Return the weight as a float32 scalar, or raise if it is not a number >= 0."""
     if not isinstance(weight, Real | np.ndarray | Array):
         raise TypeError(f"weight: expected a number, got {type(weight).__name__}")
     read = jnp.asarray(weight, jnp.float32)
@@ -37,7 +37,7 @@ def read_weight(weight: Any) -> Array:
 
 
 def read_flush(flush: Any) -> Array:
-    """A flag that may be traced, as a boolean scalar."""
+    """The flag as a boolean scalar; it may be traced."""
     dtype = getattr(flush, "dtype", type(flush))
     if dtype not in (bool, jnp.bool_) or jnp.shape(flush):
         raise TypeError(f"flush: expected True or False, got {flush!r}")
@@ -53,8 +53,8 @@ def check_state(state: Any, kind: type) -> None:
 
 
 def read_gradients(gradients: Any, mean: Any) -> Any:
-    """The gradients as arrays; or an error, unless they are like the window's mean,
-    whose dtype is wide."""
+    """Return the gradients as arrays, or raise if they are not like the window's mean,
+    whose dtype may be wider."""
     given, wanted = (
         {jax.tree_util.keystr(path): leaf for path, leaf in leaves}
         for leaves in map(jax.tree_util.tree_leaves_with_path, (gradients, mean))
@@ -75,7 +75,7 @@ def read_gradients(gradients: Any, mean: Any) -> Any:
         floating = jnp.issubdtype(g.dtype, jnp.floating)
         if not floating or sum_dtype(g.dtype) != leaf.dtype:
             raise TypeError(
-                f"gradients{name}: expected {leaf.dtype} or what sums in it, got "
+                f"gradients{name}: expected a float that sums in {leaf.dtype}, got "
                 f"{g.dtype}"
             )
         read.append(g)
@@ -110,7 +110,7 @@ def states_in(opt_state: Any, kind: type) -> list[Any]:
 
 
 def rises(kind: type, count: str, before: Any, after: Any) -> Array:
-    """Whether a count of states of this kind goes up."""
+    """Whether a counter of the states of this kind increases."""
     pairs = zip(states_in(before, kind), states_in(after, kind), strict=True)
     rises = [getattr(b, count) > getattr(a, count) for a, b in pairs]
     return jnp.stack(rises).any() if rises else jnp.array(False)

@@ -1,4 +1,4 @@
-"""The library's cells, one transition a file."""
+"""The cells, one transition per file."""
 
 from jaxrnn.cells.clipped import clipped as clipped
 from jaxrnn.cells.custom import custom_cell as custom_cell

@@ -6,8 +6,8 @@ With ρ for the reset gate and u for the update gate (r and z name the two maps 
     n = tanh(z_n + (ρ ⊙ h_{t-1}) W_n)
     h_t = (1-u) ⊙ n + u ⊙ h_{t-1}
 
-The candidate's product waits for ρ, so W_n is the gate map's own, and W_s [H, 2H] holds
-the two gates.
+The candidate's product needs ρ first, so W_n belongs to the gate map, and W_s [H, 2H]
+holds the two gates.
 
 Source: Cho et al. (2014), arXiv 1406.1078, equations 5-8.
 """
@@ -59,7 +59,7 @@ def _linearize(own, kept, state_prev, state):
 
 def _pullback(own, coefficients, adjoint):
     to_reset, to_update, to_n, reset, update = coefficients
-    # δ_n first: the reset gate lies behind it
+    # δ_n first: the reset gate acts through it
     d_n = adjoint.h * to_n  # δ_n = λ (1-u) (1-n²)
     d_gated = d_n @ own.w_n.T  # ∂E/∂(ρ h_{t-1}) = δ_n W_nᵀ
     d_reset = d_gated * to_reset  # δ_ρ = ∂E/∂(ρ h_{t-1}) h_{t-1} ρ (1-ρ)
@@ -70,7 +70,7 @@ def _pullback(own, coefficients, adjoint):
 
 
 def reset_before() -> Cell[State]:
-    """The cell of this file; `gru(reset_after=False)`."""
+    """`gru(reset_after=False)`."""
     return Cell(
         init=make_init(gates=3, recurrent_gates=2, own=draw_candidate),
         initial_state=partial(zero_state, State),

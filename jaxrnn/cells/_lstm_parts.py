@@ -1,4 +1,4 @@
-"""The LSTM with parts that the plain one has not; each absent where not asked for.
+"""The LSTM with optional parts.
 
     a_t = x_t W_x + h_{t-1} W_s + b, and, with peepholes, the gates see the memory:
     i = σ(a_i + p_i ⊙ c_{t-1})     f = σ(a_f + p_f ⊙ c_{t-1})     g = tanh(a_g)
@@ -28,7 +28,7 @@ from jaxrnn.cells.layer_norm import Standard, pull_standard, rescale, standardiz
 
 
 class Parts(NamedTuple):
-    """What the gate map owns; None for what was not asked for.
+    """The gate map's own parameters; None for parts that are off.
 
     Shapes:  p_i, p_f, p_o [H], the peepholes; w_p [H, P], b_p [P], the projection;
              gain, shift [H], of LN(c).
@@ -53,12 +53,12 @@ class _Kept(NamedTuple):
 
 
 class _Coefficients(NamedTuple):
-    to_i: Array  # ∂c_t/∂a_i, as if no clip held c_t
-    to_f: Array | None  # ∂c_t/∂a_f, likewise
-    to_g: Array  # ∂c_t/∂a_g, likewise
+    to_i: Array  # ∂c_t/∂a_i, before the clip
+    to_f: Array | None  # ∂c_t/∂a_f, before the clip
+    to_g: Array  # ∂c_t/∂a_g, before the clip
     to_o: Array  # ∂m_t/∂a_o
     to_c: Array  # ∂m_t/∂c_t beside o, or ∂m_t/∂LN(c_t)
-    f: Array  # ∂c_t/∂c_{t-1} beside the gates, likewise
+    f: Array  # ∂c_t/∂c_{t-1} beside the gates, before the clip
     norm: Standard | None
     inside: Array | None  # the clip's slope: 1 for |c_t| < κ, else 0
 
@@ -68,7 +68,7 @@ def _seen(a: Array, peephole: Array | None, c: Array) -> Array:
 
 
 def _through(d: Array, peephole: Array | None) -> Any:
-    """What a gate's δ sends to the memory that it saw."""
+    """The gradient that a gate sends to the memory through its peephole."""
     return 0.0 if peephole is None else d * spread(peephole, d)
 
 
@@ -104,7 +104,7 @@ def make_cell(
     def forget_bias_in(params):
         if params.b is None:
             return params
-        # σ(-b) = 1 - σ(b): the coupled forget gate starts where the other does
+        # σ(-b) = 1 - σ(b): the coupled forget gate starts like the plain one
         first = [-forget_bias, 0, 0] if coupled else [0, forget_bias, 0, 0]
         b = jnp.asarray(first, params.b.dtype)
         return params._replace(b=jnp.repeat(b, len(params.b) // gates))

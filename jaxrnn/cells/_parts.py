@@ -1,4 +1,4 @@
-"""What the cells share: how their parameters are drawn, and a state of zeros."""
+"""Shared by the cells: drawing their parameters, and the zero state."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -25,13 +25,13 @@ def init_params(
     recurrent_bias: bool = False,
     dtype: DTypeLike | None = None,
 ) -> Params:
-    """Draw W_x by variance scaling and W_s orthogonal, each gate on its own.
+    """Draw W_x by variance scaling and an orthogonal W_s, each gate separately.
 
     Shapes:  as in `Params`; biases are zeros, `b_s` only with `recurrent_bias`. W_s is
-             [H, G·H] but with `recurrent_gates` in place of its G, and `state_size` in
-             place of its first H, where they are given.
-    Raises:  ValueError if a size is not positive; TypeError if dtype is not floating,
-             or bias not True or False.
+             [H, G·H], with `recurrent_gates` in place of G and `state_size` in place of
+             the first H if given.
+    Raises:  ValueError if a size is not positive; TypeError if dtype is not floating
+             or bias is not True or False.
     Source:  W_x: LeCun et al. (1998) "Efficient BackProp" §4.6, variance 1/D.
              W_s: Saxe et al. (2014), arXiv 1312.6120.
     """
@@ -63,12 +63,12 @@ def make_init(
     adjust: Callable[[Params], Params] | None = None,
     **sizes: Any,
 ) -> Init:
-    """A cell's `init`: both maps by `init_params`, then what is the cell's alone.
+    """Make a cell's `init`: both maps by `init_params`, then its own parameters.
 
     Args:
-        own: `own(key, params)` draws the gate map's own parameters, given the maps.
-        adjust: `adjust(params)` gives the parameters their final values.
-        sizes: of `init_params`: gates and the like.
+        own: `own(key, params)` draws the gate map's own parameters.
+        adjust: `adjust(params)` changes the parameters last.
+        sizes: options of `init_params`, such as `gates`.
     """
 
     def init(
@@ -94,7 +94,7 @@ def make_init(
 def zero_state(
     state: Any, params: Params, batch_shape: int | Sequence[int] = ()
 ) -> Any:
-    """A state of type `state`, a NamedTuple; its parts are zeros [*batch_shape, H]."""
+    """A state of the NamedTuple class `state` with zeros [*batch_shape, H]."""
     params = own_params(params)
     sizes = [len(params.w_s)] * len(state._fields)
     return state(*zeros_of(params, batch_shape, sizes))
@@ -109,7 +109,7 @@ def zeros_of(
 
 
 def own_params(params: Any) -> Params:
-    """The parameters, as `initial_state` is given them first; or an error."""
+    """Return the parameters, or raise if `initial_state` got something else."""
     if not isinstance(params, Params):
         raise TypeError(
             f"params: expected jaxrnn.Params, got {type(params).__name__}: "
@@ -119,13 +119,13 @@ def own_params(params: Any) -> Params:
 
 
 class Candidate(NamedTuple):
-    """`w_n` [H, H], by which the gated state reaches the candidate n."""
+    """`w_n` [H, H], which maps the gated state to the candidate n."""
 
     w_n: Array
 
 
 def draw_candidate(key: Array, params: Params) -> Candidate:
-    """An orthogonal W_n."""
+    """Draw an orthogonal W_n."""
     units = params.w_s.shape[0]
     w_n = jax.nn.initializers.orthogonal()(key, (units, units), jnp.float32)
     return Candidate(w_n.astype(params.w_s.dtype))

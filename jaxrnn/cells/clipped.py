@@ -1,9 +1,9 @@
-"""A cell whose adjoints are clipped at every step of the way back.
+"""A cell whose adjoints are clipped at every step of the backward pass.
 
-    λ_t ← λ_t min(1, θ / ‖λ_t‖)        each row's, over all parts of its state
+    λ_t ← λ_t min(1, θ / ‖λ_t‖)        row by row, over all parts of the state
 
-The gradient is then not the error's any more; its angle to the true one can be
-measured with `gradient_flow.alignment`.
+The result is no longer the gradient of the error; `gradient_flow.alignment` measures
+its angle to the true one.
 """
 
 from typing import Any
@@ -29,18 +29,20 @@ def _clip(threshold: float, adjoint: Any) -> Any:
 
 @by_value
 def clipped(cell: Cell[Its], threshold: float) -> Cell[Its]:
-    """A cell that clips the adjoint of its state, row by row, before it goes through.
+    """A cell that clips the adjoint of its state at every step of the backward pass.
 
-    The forward pass is the cell's. What is clipped is λ_t, all that the errors from t
-    on say of s_t; by hand and by `jax.grad` alike. Forward mode is refused by JAX,
-    since what is computed is no derivative.
+    The forward pass is unchanged. λ_t, the gradient of all errors from t on with
+    respect to s_t, is clipped by hand and under `jax.grad` alike. JAX refuses forward
+    mode, since the result is not a derivative.
 
     Args:
-        threshold: θ, the largest norm of a row's λ_t over all parts.
-    Raises:  TypeError for what is no cell or no number; ValueError unless the threshold
-             is positive.
-    Source:  clipping inside the recurrence, there by element: Graves (2013), arXiv
-             1308.0850, §2.1; by norm: Pascanu et al. (2013), Algorithm 1.
+        cell: the cell to clip.
+        threshold: θ, the largest norm of a row's λ_t [H] over all parts of the state.
+    Returns: a `Cell` with the params and the state of `cell`.
+    Raises:  TypeError if `cell` is not a cell or the threshold not a number; ValueError
+             if the threshold is not positive.
+    Source:  clipping inside the recurrence, by element: Graves (2013), arXiv 1308.0850,
+             §2.1; by norm: Pascanu et al. (2013), Algorithm 1.
     """
     check_cell(cell)
     check_number("threshold", threshold, low=0)

@@ -1,4 +1,4 @@
-"""Any gate map as a cell; its derivative is JAX's, taken a chunk at a time."""
+"""Any gate map as a cell, with JAX's derivative taken one chunk at a time."""
 
 from collections.abc import Callable
 from functools import partial
@@ -20,7 +20,7 @@ def _shape(value: Any) -> str:
 
 
 def _parts(value: Any) -> str:
-    """What a gate map takes or gives, such as "State(h [8, 16] float32)"."""
+    """An argument or a result of a gate map, such as "State(h [8, 16] float32)"."""
     if not hasattr(value, "_fields"):
         return f"an array {_shape(value)}" if hasattr(value, "shape") else _shape(value)
     parts = zip(value._fields, value, strict=True)
@@ -29,7 +29,7 @@ def _parts(value: Any) -> str:
 
 
 def _check_after(after: Any, before: Any) -> None:
-    """Raise unless a gate map gives a state like the one that it was given."""
+    """Raise unless a gate map returns a state like the one it was given."""
 
     def outline(state):
         return jax.tree.map(lambda a: (jnp.shape(a), jnp.result_type(a)), state)
@@ -49,24 +49,23 @@ def custom_cell(
     state: type = State,
     independent: bool = False,
 ) -> Cell:
-    """A cell from its gate map alone; its derivative then comes from `jax.vjp`.
+    """Make a cell from its gate map alone; the derivative comes from `jax.vjp`.
 
-    It still gets the deferred weight products, the chunks and the diagnostics: the
-    gate map is linearised for a whole chunk outside the loop, and only the linear
-    pull-back runs inside.
+    The gate map is linearised for a whole chunk outside the loop, and only the linear
+    pull-back runs inside. Deferred weight products, chunks and diagnostics all work.
 
     Args:
         gate: `gate(own, z, r, state_prev) -> state`, with z and r [..., gates·H].
-        gates: pre-activations a unit has.
-        state: NamedTuple class of the state, its first part the exposed h; all
-            parts are [..., H] and start at zero. For another start, or for
-            parameters of the gate's own, replace fields of the result:
+        gates: the number of pre-activations per unit.
+        state: NamedTuple class of the state, whose first part is the output h; all
+            parts are [..., H] and start at zero. For another initial state, or for
+            parameters of the gate map itself, replace fields of the result:
             `cell._replace(init=...)`.
-        independent: say True of a gate map in which each unit reads its own
-            pre-activations, state and parameters alone, as `online.snap1` wants it.
-    Returns: the same cell for the same arguments, so that it compiles once.
-    Raises:  TypeError or ValueError for what is no gate map, number or state class; at
-             trace time for a gate map that gives another state than it was given.
+        independent: True if each unit of the gate map reads only its own
+            pre-activations, state and parameters, as `online.snap1` requires.
+    Returns: a `Cell`, the same for the same arguments, so that it compiles once.
+    Raises:  TypeError or ValueError for an invalid argument; at trace time if the gate
+             map returns another kind of state than it was given.
     """
     if not callable(gate):
         raise TypeError(

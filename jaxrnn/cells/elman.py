@@ -33,10 +33,11 @@ def elman(
     """The Elman cell, s_t = Φ(x_t W_x + s_{t-1} W_s + b).
 
     Args:
-        activation: "tanh", "relu", "sigmoid", "identity", or an elementwise callable
-            (then its derivative comes from JAX).
-        recurrent: how W_s is drawn: "orthogonal", or "identity", which with "relu" is
-            the IRNN.
+        activation: "tanh", "relu", "sigmoid", "identity", or an elementwise callable,
+            whose derivative then comes from JAX.
+        recurrent: how W_s is drawn: "orthogonal", or "identity", which makes the IRNN
+            with "relu".
+    Returns: a `Cell` with w_x [D, H], w_s [H, H], b [H] and a `State`.
     Raises:  ValueError if a name is unknown.
     Source:  Elman (1990), p. 179; the seed's equations 56 and 58-60. The identity: Le,
              Jaitly & Hinton (2015), arXiv 1504.00941, §2.

@@ -6,7 +6,7 @@ With ρ for the reset gate and u for the update gate (r and z name the two maps 
     n = tanh(z_n + ρ ⊙ r_n)
     h_t = (1-u) ⊙ n + u ⊙ h_{t-1}
 
-The reset acts on the product h_{t-1} W_n + b_n, so b_s is a bias of its own.
+The reset acts on the product h_{t-1} W_n + b_n, so b_s cannot be merged into b.
 
 Source: Cho et al. (2014), arXiv 1406.1078, equations 5-8; the reset after the product:
 Chung et al. (2014), arXiv 1412.3555, as cuDNN, torch and Keras have it.
@@ -45,9 +45,9 @@ def _gates(z: Array, r: Array) -> _Gates:
 def _gate(own, z, r, state_prev):
     del own
     kept = _gates(z, r)
-    # XLA's CPU backend would put the whole gate into one kernel and, since that reads
-    # the pre-activations at three offsets, compute the tanhs there one by one. It
-    # writes a concatenation out, which keeps n's kernel apart, and both vectorised.
+    # XLA's CPU backend would fuse the whole gate into one kernel that reads the
+    # pre-activations at three offsets and so computes the tanhs one by one. The
+    # concatenation is written to memory, which splits the kernel; both vectorise.
     *leading, units = kept.n.shape
     beside = jnp.stack([kept.n, state_prev.h], axis=-2).reshape(*leading, 2 * units)
     n, h_prev = jnp.split(beside, 2, axis=-1)
@@ -83,15 +83,15 @@ def _pullback(own, coefficients, adjoint):
 def gru(*, reset_after: bool = True) -> Cell[State]:
     """The GRU cell; gates in the order r, z, n, with h' = (1-z) ⊙ n + z ⊙ h.
 
-    The columns of w_x [D, 3H], w_s [H, 3H], b and b_s [3H] stand in that order; in all
-    3 (D H + H² + 2H) parameters. With `reset_after=False` b_s is absent: 3 (D H + H² +
-    H).
+    The columns of w_x [D, 3H], w_s [H, 3H], b and b_s [3H] have that order: 3 (D H + H²
+    + 2H) parameters. With `reset_after=False` there is no b_s: 3 (D H + H² + H).
 
     Args:
-        reset_after: whether the reset gate acts on the candidate's product, as cuDNN
-            has it, or, as in 2014, on the state before it: W_s is then [H, 2H], for r
+        reset_after: whether the reset gate acts after the candidate's product, as in
+            cuDNN, or on the state before it, as in 2014: W_s is then [H, 2H], for r
             and z, and `own` holds `w_n` [H, H].
-    Raises:  TypeError unless it is True or False.
+    Returns: a `Cell` with a `State`.
+    Raises:  TypeError if `reset_after` is not True or False.
     Source:  Cho et al. (2014), equations 5-8; Chung et al. (2014), §3.2.
     """
     check_flag("reset_after", reset_after)

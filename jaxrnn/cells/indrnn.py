@@ -1,9 +1,9 @@
-"""The independently recurrent network: each unit remembers itself alone.
+"""The independently recurrent network: each unit sees only its own past.
 
     a_t = z_t + u ⊙ h_{t-1} = x_t W_x + b + u ⊙ h_{t-1}
     h_t = Φ(a_t)
 
-W_s is [H, 0]: nothing is multiplied by it, and what u does is elementwise.
+u acts elementwise, so there is no recurrent product: W_s is [H, 0].
 
 Source: Li et al. (2018), arXiv 1803.04831, equation 3.
 """
@@ -24,7 +24,7 @@ from jaxrnn.cells._parts import make_init, zero_state
 
 
 class Recurrent(NamedTuple):
-    """`u` [H], a unit's own recurrent weight."""
+    """`u` [H], one recurrent weight per unit."""
 
     u: Array
 
@@ -40,6 +40,7 @@ def indrnn(activation: Name | Callable[[Array], Array] = "relu") -> Cell[State]:
 
     Args:
         activation: as in `elman`.
+    Returns: a `Cell` with a `State`.
     Raises:  ValueError if the name is unknown.
     Source:  Li et al. (2018), equation 3; the start of u: §3.2, for relu.
     """

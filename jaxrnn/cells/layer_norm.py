@@ -1,4 +1,4 @@
-"""Layer normalisation, of one array and of a cell's two maps.
+"""Layer normalisation of one array, and of a cell's two maps.
 
     x̂ = (x - mean x) / sqrt(var x + ε)     LN(x) = g ⊙ x̂ + b, over the last axis
 
@@ -47,7 +47,7 @@ def rescale(gain: Array, shift: Array | None, kept: Standard) -> Array:
 
 
 class Normed(NamedTuple):
-    """Gains and shifts of z and r, [G·H] or None; the cell's own parameters."""
+    """Gains and shifts of z and r, [G·H] or None, and the cell's own parameters."""
 
     gain_z: Array
     gain_r: Array
@@ -64,15 +64,18 @@ class _Kept(NamedTuple):
 
 @by_value
 def layer_norm(cell: Cell[Its]) -> Cell[Its]:
-    """The cell with both its maps normalised before the gates.
+    """A cell whose two maps are layer-normalised before the gates.
 
-    The gates read LN(x_t W_x) + LN(h_{t-1} W_s), each over all its G·H columns, and the
-    shifts take the place of the cell's biases: b and b_s are None.
+    The gates read LN(x_t W_x) + LN(h_{t-1} W_s), each over all its G·H columns. The
+    shifts [G·H] replace the biases: b and b_s are None.
 
-    Raises:  TypeError for what is no cell; ValueError, from init, for a cell without a
-             recurrent product.
-    Source:  Ba et al. (2016), equations 20-21. For the whole of their LSTM, whose
-             memory is normalised too: `layer_norm(lstm(memory_norm=True))`.
+    Args:
+        cell: the cell to normalise.
+    Returns: a `Cell` with the state of `cell`; its params' `own` holds the gains.
+    Raises:  TypeError if `cell` is not a cell; ValueError, from init, for a cell
+             without a recurrent product.
+    Source:  Ba et al. (2016), equations 20-21. Their LSTM, which also normalises the
+             memory, is `layer_norm(lstm(memory_norm=True))`.
     """
     check_cell(cell)
 

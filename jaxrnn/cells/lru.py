@@ -1,10 +1,10 @@
-"""The linear recurrent unit: complex units, each turned and shrunk at every step.
+"""The linear recurrent unit: complex units, each rotated and shrunk at every step.
 
     h_t = λ ⊙ h_{t-1} + γ ⊙ (x_t B)      λ = exp(-exp(ν) + i exp(θ)), γ = exp(log γ)
 
-N complex units are kept as 2N real ones, the real parts first, so that W_x [D, 2N] is
+N complex units are stored as 2N real ones, real parts first, so that W_x [D, 2N] is
 B = [Re B, Im B], and a readout W_y [2N, O] of [Re C; -Im C] gives Re(h C). |λ| is below
-1 whatever ν is. Linear in the state, with constant coefficients; W_s is [2N, 0].
+1 for every ν. Linear in the state, with constant coefficients; W_s is [2N, 0].
 
 Source: Orvieto et al. (2023), arXiv 2303.06349, §3 and appendix A.
 """
@@ -25,7 +25,7 @@ from jaxrnn.cells._parts import make_init, zero_state
 
 
 class Ring(NamedTuple):
-    """[N] each: log of the decay, log of the angle, log of the input's scale."""
+    """[N] each: the logs of the decay, of the angle and of the input's scale."""
 
     nu_log: Array
     theta_log: Array
@@ -60,13 +60,13 @@ def _pullback(own, coefficients, adjoint):
     cos, sin, gamma = _turn(own, adjoint.h)
     re, im = jnp.split(adjoint.h, 2, axis=-1)
     d_z = jnp.concatenate([gamma * re, gamma * im], axis=-1)
-    # the rotation, transposed: it turns back
+    # the transposed rotation turns back
     before = jnp.concatenate([cos * re + sin * im, cos * im - sin * re], axis=-1)
     return d_z, d_z[..., :0], State(before)
 
 
 def _halve(params: Params) -> Params:
-    """Each of Re B and Im B has half of the variance."""
+    """Give Re B and Im B half of the variance each."""
     return params._replace(w_x=params.w_x / math.sqrt(2))
 
 
@@ -77,9 +77,10 @@ def lru(
     """The LRU cell: w_x [D, 2N], w_s [2N, 0], `own` a `Ring` [N]; hidden_size is 2N.
 
     Args:
-        r_min, r_max: λ is drawn uniformly from the ring between them, with an angle
-        max_phase: up to this, in radians. γ starts as sqrt(1 - |λ|²).
-    Raises:  TypeError for what is no number; ValueError unless 0 <= r_min < r_max <= 1
+        r_min, r_max: λ is drawn uniformly from the ring between these radii.
+        max_phase: the largest angle of λ, in radians. γ starts as sqrt(1 - |λ|²).
+    Returns: a `Cell` with a `State`.
+    Raises:  TypeError if one is not a number; ValueError unless 0 <= r_min < r_max <= 1
              and 0 < max_phase <= 2π; from init, for an odd hidden_size.
     Source:  Orvieto et al. (2023), equations 4-7; the start: §3.2.2 and appendix A.
     """
@@ -101,7 +102,7 @@ def lru(
                 f"complex one, got {len(params.w_s)}"
             )
         k_size, k_angle = jax.random.split(key)
-        # Away from the ring's limits, where a logarithm would be infinite.
+        # Not up to the ring's limits, where a logarithm would be infinite.
         low, high = 1e-4, 1 - 1e-4
         area = jax.random.uniform(k_size, (units,), jnp.float32, low, high)
         turn = jax.random.uniform(k_angle, (units,), jnp.float32, low, high)

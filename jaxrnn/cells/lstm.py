@@ -5,8 +5,8 @@
     c_t = f ⊙ c_{t-1} + i ⊙ g
     h_t = o ⊙ tanh(c_t)
 
-Since σ(a) = ½ tanh(a/2) + ½, the four gates are one tanh over [..., 4H]. XLA's CPU
-backend does that in half the time of three sigmoids and a tanh on slices.
+Since σ(a) = ½ tanh(a/2) + ½, the four gates are one tanh over [..., 4H], which XLA's
+CPU backend vectorises as a whole.
 
 Source: Hochreiter & Schmidhuber (1997), Neural Computation 9, 1735-1780; the forget
 gate: Gers, Schmidhuber & Cummins (2000), Neural Computation 12, equations 2-6.
@@ -27,7 +27,7 @@ from jaxrnn.cells._parts import make_init, zero_state
 
 
 def _wide(values: list[float], like: Array) -> Array:
-    """One constant a gate, spread over that gate's H columns of `like` [..., 4H]."""
+    """One constant per gate, repeated over its H columns of `like` [..., 4H]."""
     row = np.repeat(values, like.shape[-1] // 4)
     return jnp.asarray(row.reshape((1,) * (like.ndim - 1) + row.shape), like.dtype)
 
@@ -95,25 +95,26 @@ def lstm(
 ) -> Cell[LSTMState]:
     """The LSTM cell; gates in the order i, f, g, o.
 
-    The columns of w_x [D, 4H], w_s [H, 4H] and b [4H] stand in that order; in all
-    4 (D H + H² + H) parameters. Coupled, 3 take the place of 4; peepholes add 3 H, or 2
-    H if coupled; a projection makes it 4 (D H + P H + H) + H P; memory_norm adds 2 H.
+    The columns of w_x [D, 4H], w_s [H, 4H] and b [4H] have that order: 4 (D H + H² + H)
+    parameters. Coupled gates make 4 a 3; peepholes add 3 H, or 2 H if coupled; a
+    projection makes it 4 (D H + P H + H) + H P; memory_norm adds 2 H.
 
     Args:
         forget_bias: the forget gate's bias at initialisation (with `bias=True`). At 1
-            the memory starts by keeping σ(1) = 73 % a step; at 0 it loses half.
+            a new cell keeps σ(1) = 73 % of its memory per step; at 0, half.
         peepholes: the gates see the memory; `own.p_i`, `own.p_f`, `own.p_o` [H].
         coupled: the forget gate is 1 - i; three gates, in the order i, g, o.
         projection: h is m W_p, with P features; `own.w_p` [H, P], w_s [P, 4H].
-        projection_bias: h is m W_p + b_p; `own.b_p` [P], zeros at initialisation, and
-            there with `bias=False` as well. Only with a projection.
+        projection_bias: h is m W_p + b_p; `own.b_p` [P], zeros at initialisation, also
+            with `bias=False`. Needs a projection.
         memory_clip: c is clipped to [-memory_clip, memory_clip] after each step, before
-            the output gate sees it; no gradient passes where the clip holds.
+            the output gate sees it; no gradient passes through clipped elements.
         memory_norm: the memory is layer-normalised on its way to h; `own.gain` and
-            `own.shift` [H]. Of both maps as well: `layer_norm` of this cell.
-    Raises:  ValueError or TypeError for a projection that is no positive integer, a
-             bias without one, a forget_bias that is no number, a clip that is no
-             positive one, or an option that is not True or False.
+            `own.shift` [H]. `layer_norm(lstm(...))` also normalises both maps.
+    Returns: a `Cell` with an `LSTMState`.
+    Raises:  ValueError or TypeError for a projection that is not a positive integer, a
+             projection_bias without one, a forget_bias that is not a number, a clip
+             that is not positive, or a flag that is not True or False.
     Source:  Gers et al. (2000), equations 2-6; the bias of 1: Jozefowicz, Zaremba &
              Sutskever (2015), ICML, §3.2; the parts: `jaxrnn.cells._lstm_parts`.
     """

@@ -57,7 +57,7 @@ def _pullback(own, coefficients, adjoint):
     forget, slope, to_n, apart, h_prev = coefficients
     d_n = adjoint.h * to_n  # δ_n = λ f (1-n²)
     d_gated = d_n @ own.w_n.T  # ∂E/∂(f h_{t-1}) = δ_n W_nᵀ
-    # f opens the candidate to the state, and the state to the candidate
+    # f acts twice: it blends h_{t-1} with n, and it gates h_{t-1} inside n
     d_f = (adjoint.h * apart + d_gated * h_prev) * slope
     before = adjoint.h * (1 - forget) + d_gated * forget
     return jnp.concatenate([d_f, d_n], axis=-1), d_f, State(before)
@@ -67,6 +67,7 @@ def _pullback(own, coefficients, adjoint):
 def mgu() -> Cell[State]:
     """The MGU cell: w_x [D, 2H], w_s [H, H] for the gate, `own.w_n` [H, H].
 
+    Returns: a `Cell` with a `State`.
     Source:  Zhou et al. (2016), equations 8.
     """
     return Cell(

@@ -1,4 +1,4 @@
-"""The minimal GRU: gate and candidate read the input alone; in the order z, n.
+"""The minimal GRU: gate and candidate read only the input; in the order z, n.
 
     u = σ(z_u)     n = z_n
     h_t = (1-u) ⊙ h_{t-1} + u ⊙ n
@@ -49,6 +49,7 @@ def _pullback(own, coefficients, adjoint):
 def mingru() -> Cell[State]:
     """The minGRU cell: w_x [D, 2H], w_s [H, 0].
 
+    Returns: a `Cell` with a `State`.
     Source:  Feng et al. (2024), §3.1.
     """
     return Cell(

@@ -1,7 +1,7 @@
 """Weights from other libraries, and back.
 
-`from_X` gives a cell, or a layer, and its parameters; `to_X` is its inverse. They take
-and give arrays in plain lists, dicts and tuples: no other library is needed.
+`from_X` returns a cell or a layer and its parameters; `to_X` is its inverse. Arrays
+come and go in plain lists, dicts and tuples, so the other library is not needed.
 """
 
 from jaxrnn.convert.equinox import from_equinox as from_equinox

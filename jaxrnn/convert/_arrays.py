@@ -1,4 +1,4 @@
-"""Arrays that come in: read and checked, each error with what was wanted and got."""
+"""Reading and checking incoming arrays."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,11 +9,11 @@ import numpy as np
 
 from jaxrnn._core.checks import as_array
 
-_MOST = 2**40  # numbers; a broadcast view may claim more
+_MOST = 2**40  # elements; a broadcast view may claim more
 
 
 def labelled(trees: Mapping[str, Any]) -> dict[str, Any]:
-    """The leaves of the trees by name, such as params['hi']['kernel']; None is one."""
+    """The leaves of the trees by name, such as params['hi']['kernel']; also None's."""
     return {
         name + jax.tree_util.keystr(path): leaf
         for name, tree in trees.items()
@@ -26,12 +26,12 @@ def labelled(trees: Mapping[str, Any]) -> dict[str, Any]:
 def read(trees: Mapping[str, Any], *, optional: bool = False) -> dict[str, Any]:
     """The leaves of the trees by name, as arrays, all of one floating dtype.
 
-    NumPy arrays and torch tensors, for which torch is not imported, become NumPy's in
-    the machine's byte order. They are not copied, so that shapes can be looked at
-    first. JAX's stay as they are: a conversion can be traced and differentiated.
+    NumPy arrays and torch tensors (torch is not imported) become NumPy arrays in the
+    machine's byte order, not copied yet, so that shapes can be checked first. JAX
+    arrays stay as they are: a conversion can be traced and differentiated.
 
     Args:
-        optional: whether each tree is one array or None, which is then left out.
+        optional: whether each tree is one array or None, which is left out.
     """
     if optional:
         leaves = {name: leaf for name, leaf in trees.items() if leaf is not None}
@@ -50,7 +50,7 @@ def read(trees: Mapping[str, Any], *, optional: bool = False) -> dict[str, Any]:
 def _array(name: str, value: Any) -> Any:
     if hasattr(value, "detach"):
         value = value.detach().cpu()
-        if str(value.dtype) == "torch.bfloat16":  # which NumPy has not
+        if str(value.dtype) == "torch.bfloat16":  # not a NumPy dtype
             raise TypeError(
                 f"{name}: expected float16, float32 or float64, got {value.dtype}; "
                 "convert it first by .float()"
@@ -72,7 +72,7 @@ def _array(name: str, value: Any) -> Any:
 
 
 def copied(a: Any) -> Any:
-    """An array that shares no memory with the caller's; JAX's never change."""
+    """A copy that shares no memory with the caller's; JAX arrays are immutable."""
     return a if isinstance(a, jax.Array) else np.array(a)
 
 
@@ -82,7 +82,7 @@ def check_type(name: str, value: Any, types: Any, wanted: str) -> None:
 
 
 def check_choice(name: str, value: Any, choices: Sequence[Any]) -> None:
-    """Raise unless the value is one of the choices, True not being 1."""
+    """Raise unless the value is one of the choices; True is not 1 here."""
     if not any(type(value) is type(c) and value == c for c in choices):
         raise ValueError(f"{name}: expected one of {list(choices)}, got {value!r}")
 

@@ -1,6 +1,6 @@
-"""Where gates lie in other libraries' arrays, and what cells and parameters they make.
+"""The layout of gates in other libraries' arrays, and the cells they belong to.
 
-Arrays stay NumPy's or JAX's, traced or not, and keep their dtype.
+Arrays stay NumPy or JAX arrays, traced or not, and keep their dtype.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,33 +17,33 @@ from jaxrnn.convert._arrays import check_keys, check_shape, check_type, labelled
 from jaxrnn.layers import Directions
 
 GATES = {"elman": "h", "lstm": "ifgo", "gru": "rzn"}  # the library's own order
-_OWN = ("w_n", "w_p")  # a gate map's own parameters that another library has
+_OWN = ("w_n", "w_p")  # a gate map's own parameters that other libraries also have
 
 
 def concatenate(parts: Sequence[Any], axis: int = -1) -> Any:
-    """By JAX if one of them is JAX's, else by NumPy."""
+    """Concatenate with JAX if one of them is a JAX array, else with NumPy."""
     library = jnp if any(isinstance(p, jax.Array) for p in parts) else np
     return library.concatenate(parts, axis)
 
 
 def split(a: Any, count: int) -> list[Any]:
-    """`count` equal blocks of the last axis."""
+    """Split the last axis into `count` equal blocks."""
     width = a.shape[-1] // count
     return [a[..., k * width : (k + 1) * width] for k in range(count)]
 
 
 def regroup(a: Any, here: str, there: str) -> Any:
-    """Blocks of the last axis, one a letter, from the order `here` to `there`: a copy.
+    """Reorder blocks of the last axis, one per letter, from `here` to `there`.
 
-    No array of the caller's is handed on, which a later change of it would reach.
+    The result is a copy, so that a later change of the caller's array cannot reach it.
     """
     blocks = dict(zip(here, split(a, len(here)), strict=True))
     return concatenate([blocks[gate] for gate in there])
 
 
-@dataclass(frozen=True)  # and so a leaf of a layout, which a tuple would not be
+@dataclass(frozen=True)  # a leaf of a layout, unlike a tuple
 class Block:
-    """What an array of another library's holds: gates of a field of `Params`."""
+    """The content of another library's array: gates of one field of `Params`."""
 
     field: str
     gates: str  # in the array's order
@@ -57,12 +57,12 @@ def gather(
     units: int | None = None,
     rows: Mapping[str, int] | None = None,
 ) -> Params:
-    """The parameters from trees of arrays; keys, dtypes and shapes are checked.
+    """Parameters from trees of arrays; keys, dtypes and shapes are checked.
 
     Args:
-        layout: the same trees, with a `Block` in the place of each array.
-        units: H; w_s's rows by default.
-        rows: those of w_x and w_s, where they are known.
+        layout: the same trees, with a `Block` in place of each array.
+        units: H; by default w_s's rows.
+        rows: the rows of w_x and w_s, where known.
     """
     for name, part in layout.items():
         _check_tree(name, trees.get(name), part)
@@ -80,7 +80,7 @@ def gather(
         rows[field] = array.shape[0]
         parts = zip(gates, split(array, len(gates)), strict=True)
         found[field] = found.get(field, {}) | dict(parts)
-    none = np.zeros(units, next(iter(arrays.values())).dtype)  # where n alone has a b_s
+    none = np.zeros(units, next(iter(arrays.values())).dtype)  # where only n has a b_s
     whole = {
         field: concatenate([parts.get(gate, none) for gate in GATES[kind]])
         for field, parts in found.items()
@@ -102,7 +102,7 @@ def _check_tree(name: str, tree: Any, layout: Any) -> None:
 
 
 def scatter(params: Params, layout: Any, kind: str) -> Any:
-    """A tree of arrays from the parameters: `gather` inverted."""
+    """A tree of arrays from the parameters, the inverse of `gather`."""
 
     def array_of(block):
         array = regroup(getattr(params, block.field), GATES[kind], block.gates)
@@ -112,7 +112,7 @@ def scatter(params: Params, layout: Any, kind: str) -> Any:
 
 
 def cell_of(kind: str, activation: Any = None) -> Cell:
-    """The cell of that kind; `activation` is the Elman cell's alone."""
+    """The cell of that kind; only the Elman cell takes `activation`."""
     if kind == "elman":
         return elman() if activation is None else elman(activation)
     if activation not in (None, "tanh"):
@@ -123,15 +123,15 @@ def cell_of(kind: str, activation: Any = None) -> Cell:
 
 
 def own_of(cell: Cell, **parts: Any) -> Any:
-    """The record of the gate map's own parameters, with these as its parts."""
+    """The record of the gate map's own parameters, with these fields."""
     drawn = jax.eval_shape(lambda: cell.init(jax.random.key(0), 1, 1))
     return drawn.own._replace(**parts)
 
 
 def part_candidate(params: Params) -> Params:
-    """Those of `gru(reset_after=False)`, from a W_s [H, 3·H] and a b_s [3·H] or None.
+    """Parameters of `gru(reset_after=False)`, from W_s [H, 3·H] and b_s [3·H] or None.
 
-    b_s's n, which the reset gate does not scale there, is added to b's.
+    The n part of b_s, which the reset gate does not scale there, is added to b.
     """
     b, b_s, both = params.b, params.b_s, 2 * params.w_s.shape[0]
     own = own_of(gru(reset_after=False), w_n=params.w_s[:, both:])
@@ -141,7 +141,7 @@ def part_candidate(params: Params) -> Params:
 
 
 def sides(name: str, params: Any) -> dict[str, Any]:
-    """The parameters of each direction, by their names in messages."""
+    """The parameters of each direction, keyed by their name in messages."""
     if isinstance(params, Directions):
         return {f"{name}.{side}": part for side, part in params._asdict().items()}
     return {name: params}
@@ -155,13 +155,13 @@ def read_params(
     reset_after: bool | None = True,
     projection: bool = False,
 ) -> Params:
-    """The parameters of a cell of that kind; or a clear error.
+    """Return the parameters of a cell of that kind, or raise.
 
-    Of a `gru(reset_after=False)`, W_n comes back in W_s, as its last columns, and b_s
-    has zeros there; `own` is still there to tell.
+    For `gru(reset_after=False)`, W_n becomes the last columns of W_s, and b_s has zeros
+    there; `own` still tells which GRU it was.
 
     Args:
-        reset_after: which GRU it has to be; None for either.
+        reset_after: which GRU is expected; None for either.
         projection: whether an LSTM may have one.
     """
     check_type(name, params, Params, "jaxrnn.Params")
@@ -208,22 +208,22 @@ def has_bias(params: Params) -> bool:
 
 
 def both_biases(params: Params) -> list[Any]:
-    """b and b_s, zeros for what is not there."""
+    """b and b_s, with zeros for a missing one."""
     shape, dtype = params.w_x.shape[1:], params.w_x.dtype
     biases = params.b, params.b_s
     return [np.zeros(shape, dtype) if b is None else b for b in biases]
 
 
 def with_one_bias(params: Params) -> Params:
-    """With b + b_s as b, for a library that has no second."""
+    """Use b + b_s as b, for a library that has only one bias."""
     b, b_s = both_biases(params)
     return params._replace(b=b + b_s, b_s=None)
 
 
 def with_bias_of_n(params: Params) -> Params:
-    """A GRU's, with b_s's r and z added to b, for a library whose n alone has two.
+    """Add a GRU's b_s of r and z to b, for a library where only n has two biases.
 
-    The sum reaches r and z alone: the reset gate scales b_s's n and not b's.
+    n keeps both, since the reset gate scales its b_s and not its b.
     """
     b, b_s = both_biases(params)
     r, z, n = split(b_s, 3)

@@ -1,4 +1,4 @@
-"""Equinox's `LSTMCell` and `GRUCell`, by the names of their fields.
+"""Equinox's `LSTMCell` and `GRUCell`, by their field names.
 
     weight_ih [G·H, D], weight_hh [G·H, H], bias [G·H]; a GRU's bias_n [H], inside the
     product that its reset gate scales
@@ -36,12 +36,16 @@ def _layout(kind: str, bias: bool) -> dict[str, Block]:
 def from_equinox(
     weight_ih: Any, weight_hh: Any, bias: Any = None, bias_n: Any = None, *, kind: str
 ) -> tuple[Cell, Params]:
-    """A cell and its parameters from the fields of an Equinox cell.
+    """Make a cell and its parameters from the fields of an Equinox cell.
 
     Args:
-        bias, bias_n: None for a cell with `use_bias=False`; only a GRU has `bias_n`.
+        weight_ih, weight_hh: arrays [G·H, D] and [G·H, H].
+        bias, bias_n: arrays [G·H] and [H], or None for a cell with `use_bias=False`;
+            only a GRU has `bias_n`.
         kind: "lstm" or "gru".
-    Raises:  ValueError or TypeError for other shapes or dtypes, or one bias of two.
+    Returns: (cell, Params).
+    Raises:  ValueError or TypeError for wrong shapes or dtypes, or if only one of a
+             GRU's two biases is given.
     """
     check_choice("kind", kind, _KINDS)
     if kind == "lstm" and bias_n is not None:
@@ -55,11 +59,16 @@ def from_equinox(
 
 
 def to_equinox(params: Params, kind: str) -> dict[str, Any]:
-    """The fields of an Equinox cell: `from_equinox(**fields, kind=kind)` inverted.
+    """Make the fields of an Equinox cell, the inverse of `from_equinox`.
 
-    Biases are None if there is none, for `use_bias=False`. b + b_s is the one bias of
-    an LSTM and of a GRU's gates r and z, whose gate n has both.
+    An LSTM gets b + b_s as its one bias, and so do a GRU's gates r and z; its gate n
+    keeps both.
 
+    Args:
+        params: `Params` of an `lstm` or a `gru`.
+        kind: "lstm" or "gru".
+    Returns: arrays [G·H, D] and so on by field; the biases are None for a cell without
+             them, as for `use_bias=False`.
     Raises:  ValueError or TypeError for parameters of another kind of cell.
     """
     check_choice("kind", kind, _KINDS)

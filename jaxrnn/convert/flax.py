@@ -1,14 +1,14 @@
-"""Flax's cells, linen's and nnx's, as nested dicts of arrays.
+"""Flax's cells, in linen and nnx, as nested dicts of arrays.
 
-linen, and nnx's `LSTMCell` with `if_` for `if`: a kernel a gate, on each side.
+linen, and nnx's `LSTMCell` (with `if_` for `if`): one kernel per gate on each side.
 
     LSTMCell, OptimizedLSTMCell: ii, if, ig, io {kernel}; hi, hf, hg, ho {kernel, bias}
     GRUCell: ir, iz, in {kernel, bias}; hr, hz {kernel}; hn {kernel, bias}
     SimpleCell: i {kernel, bias}; h {kernel}
 
-nnx's others: the gates side by side in dense_i and dense_h, with one bias, on dense_h
-for OptimizedLSTMCell and on dense_i for GRUCell and SimpleCell. Kernels are [in, out],
-and the gates' order and the sense of z are the library's own.
+nnx's other cells: the gates side by side in dense_i and dense_h, with one bias, in
+dense_h for OptimizedLSTMCell and in dense_i for GRUCell and SimpleCell. Kernels are
+[in, out]; the order of gates and the sense of z are as in jaxrnn.
 """
 
 from collections.abc import Callable, Mapping
@@ -62,14 +62,15 @@ def _nnx_layout(kind: str) -> dict[str, dict[str, Block]]:
 def from_flax(
     params: Mapping[str, Any], kind: str = "lstm", *, activation: Activation = None
 ) -> tuple[Cell, Params]:
-    """A cell and its parameters from those of a linen cell.
+    """Make a cell and its parameters from those of a linen cell.
 
     Args:
-        params: the cell's own tree: `variables["params"]`, or of an `nn.RNN`
-            `variables["params"]["cell"]`.
+        params: the cell's own tree of arrays, kernels [D, H] and [H, H]:
+            `variables["params"]`, or `variables["params"]["cell"]` of an `nn.RNN`.
         kind: "lstm" (LSTMCell, OptimizedLSTMCell), "gru" or "elman" (SimpleCell).
-        activation: of an "elman", as `elman` takes it; tanh by default.
-    Raises:  ValueError or TypeError for other keys, shapes or dtypes.
+        activation: for "elman", as `elman` takes it; tanh by default.
+    Returns: (cell, Params).
+    Raises:  ValueError or TypeError for wrong keys, shapes or dtypes.
     """
     check_choice("kind", kind, list(GATES))
     layout = {"params": _linen_layout(kind)}
@@ -77,11 +78,15 @@ def from_flax(
 
 
 def to_flax(params: Params, kind: str = "lstm") -> dict[str, Any]:
-    """A linen cell's tree from a cell's parameters, the inverse of `from_flax`.
+    """Make a linen cell's tree from a cell's parameters, the inverse of `from_flax`.
 
-    A missing bias becomes zeros. b + b_s is the one bias of an LSTM and an Elman cell,
-    and of a GRU's gates r and z, whose gate n has both.
+    A missing bias becomes zeros. An LSTM and an Elman cell get b + b_s as their one
+    bias, and so do a GRU's gates r and z; its gate n keeps both.
 
+    Args:
+        params: `Params`.
+        kind: as in `from_flax`.
+    Returns: a nested dict of arrays, kernels [D, H] and [H, H].
     Raises:  ValueError or TypeError for parameters of another kind of cell.
     """
     check_choice("kind", kind, list(GATES))
@@ -93,14 +98,16 @@ def to_flax(params: Params, kind: str = "lstm") -> dict[str, Any]:
 def from_nnx(
     params: Mapping[str, Any], kind: str = "lstm", *, activation: Activation = None
 ) -> tuple[Cell, Params]:
-    """A cell and its parameters from those of an nnx cell.
+    """Make a cell and its parameters from those of an nnx cell.
 
     Args:
-        params: the cell's own, `nnx.state(cell, nnx.Param).to_pure_dict()`.
+        params: the cell's own arrays, `nnx.state(cell, nnx.Param).to_pure_dict()`,
+            kernels [D, G·H] and [H, G·H], or one per gate for "lstm".
         kind: "lstm" (LSTMCell), "optimized_lstm" (OptimizedLSTMCell), "gru" or "elman"
             (SimpleCell).
-        activation: of an "elman", as `elman` takes it; tanh by default.
-    Raises:  ValueError or TypeError for other keys, shapes or dtypes.
+        activation: for "elman", as `elman` takes it; tanh by default.
+    Returns: (cell, Params).
+    Raises:  ValueError or TypeError for wrong keys, shapes or dtypes.
     """
     check_choice("kind", kind, list(_NNX))
     layout, ours = {"params": _nnx_layout(kind)}, _NNX[kind]
@@ -108,13 +115,17 @@ def from_nnx(
 
 
 def to_nnx(params: Params, kind: str = "lstm") -> dict[str, Any]:
-    """An nnx cell's tree from a cell's parameters, the inverse of `from_nnx`.
+    """Make an nnx cell's tree from a cell's parameters, the inverse of `from_nnx`.
 
-    A missing bias becomes zeros. b + b_s is the one bias; nnx's GRUCell has no bias
-    inside the product that its reset gate scales, so there b_s's n has to be zero.
+    A missing bias becomes zeros; the one bias is b + b_s. nnx's GRUCell has no bias
+    in the product that its reset gate scales, so the n part of b_s must be zero.
 
+    Args:
+        params: `Params`.
+        kind: as in `from_nnx`.
+    Returns: a nested dict of arrays, kernels as in `from_nnx`, [D, G·H] and [H, G·H].
     Raises:  ValueError or TypeError for parameters of another kind of cell, or a GRU's
-             b_s whose n is not zero, or is traced and therefore unknown.
+             b_s whose n part is not zero, or is traced and so unknown.
     """
     check_choice("kind", kind, list(_NNX))
     params = read_params("params", params, _NNX[kind])

@@ -1,12 +1,12 @@
-"""Haiku's cores `LSTM`, `GRU` and `VanillaRNN`, as `init` gives their parameters.
+"""Haiku's cores `LSTM`, `GRU` and `VanillaRNN`, with the parameters from `init`.
 
     LSTM: {"lstm/linear": w [D + H, 4·H] on [x, h], b [4·H]}, gates i, g, f, o
     GRU: {"gru": w_i [D, 3·H], w_h [H, 3·H], b [3·H]}, gates z, r, a
     VanillaRNN: {"vanilla_rnn/linear": w [D, H], b; "vanilla_rnn/linear_1": w [H, H], b}
 
 Its LSTM adds 1 to the forget gate when it runs: b_f here is Haiku's plus 1. Its GRU
-resets before the product, and its z is the share of the new: h' = (1-z) ⊙ h + z ⊙ a.
-Since 1 - σ(a) = σ(-a), the library's z has the negated weights, exactly.
+resets before the product, and its z weighs the candidate: h' = (1-z) ⊙ h + z ⊙ a.
+Since 1 - σ(a) = σ(-a), the weights of z are negated here, which is exact.
 """
 
 from collections.abc import Mapping
@@ -35,7 +35,7 @@ from jaxrnn.convert._blocks import (
     with_one_bias,
 )
 
-# Of each kind: the core's name, and its modules after it
+# For each kind: the core's name, and the modules inside it
 _CORES = {
     "elman": ("vanilla_rnn", ("/linear", "/linear_1")),
     "lstm": ("lstm", ("/linear",)),
@@ -44,15 +44,17 @@ _CORES = {
 
 
 def from_haiku(params: Mapping[str, Any], kind: str = "lstm") -> tuple[Cell, Params]:
-    """A cell and its parameters from those of a Haiku core.
+    """Make a cell and its parameters from those of a Haiku core.
 
-    A forget gate's b_f is rounded where Haiku's plus 1 has more digits than the dtype:
-    exported again, it is Haiku's to that rounding. All else is exact.
+    Adding 1 to the forget gate's bias rounds it, so exporting it again gives Haiku's
+    up to that rounding. All else is exact.
 
     Args:
-        params: the core's modules alone; what comes before the last "/" is free.
+        params: the core's modules and no others, arrays [D, G·H], [H, G·H] and [G·H];
+            a prefix of their names, up to the last "/", is allowed.
         kind: "lstm", "gru" or "elman" (VanillaRNN, whose activation is relu).
-    Raises:  ValueError or TypeError for other keys, shapes or dtypes.
+    Returns: (cell, Params).
+    Raises:  ValueError or TypeError for wrong keys, shapes or dtypes.
     """
     check_choice("kind", kind, list(_CORES))
     names = _module_names(params, kind)
@@ -67,7 +69,7 @@ def from_haiku(params: Mapping[str, Any], kind: str = "lstm") -> tuple[Cell, Par
 
 
 def _module_names(params: Any, kind: str) -> list[str]:
-    """In the order of the core's calls."""
+    """The names of the modules, in the order in which the core calls them."""
     core, ends = _CORES[kind]
     usual = [core + end for end in ends]
     check_type("params", params, Mapping, f"a dict of modules such as {usual}")
@@ -127,15 +129,17 @@ def _vanilla_layout(names: list[str], b: bool, b_s: bool) -> dict[str, Any]:
 def to_haiku(
     params: Params, kind: str = "lstm", *, name: str | None = None
 ) -> dict[str, dict[str, Any]]:
-    """A Haiku core's parameters from a cell's, the inverse of `from_haiku`.
+    """Make a Haiku core's parameters from a cell's, the inverse of `from_haiku`.
 
     A missing b becomes zeros, and an "lstm" or "gru" gets b + b_s as its one bias. An
-    "elman" without a b_s is a VanillaRNN with `double_bias=False`.
+    "elman" without b_s is a VanillaRNN with `double_bias=False`.
 
     Args:
-        kind: "lstm"; "gru", whose parameters are those of `gru(reset_after=False)`; or
-            "elman", which has to be `elman("relu")`.
-        name: the core's module name in full; Haiku's own by default, such as "lstm".
+        params: `Params`.
+        kind: "lstm"; "gru", with the parameters of `gru(reset_after=False)`; or
+            "elman", with those of `elman("relu")`.
+        name: the core's full module name; by default Haiku's own, such as "lstm".
+    Returns: a nested dict of arrays, [D, G·H] and so on, by module and name.
     Raises:  ValueError or TypeError for parameters of another kind of cell.
     """
     check_choice("kind", kind, list(_CORES))

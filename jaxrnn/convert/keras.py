@@ -1,10 +1,10 @@
-"""Keras's `SimpleRNN`, `LSTM` and `GRU`, as their `layer.get_weights()` gives them.
+"""Keras's `SimpleRNN`, `LSTM` and `GRU`, by their `layer.get_weights()`.
 
     kernel [D, G·H], recurrent_kernel [H, G·H], bias [G·H], or [2, 3·H] for a GRU with
     reset_after=True: its input side and its recurrent side. No bias: use_bias=False.
 
 Gates: i, f, c, o, which are i, f, g, o here; z, r, h, which are z, r, n here. Keras has
-h' = z ⊙ h + (1-z) ⊙ n: z is in the same sense. With α its `activation` and σ its
+h' = z ⊙ h + (1-z) ⊙ n, so z has the same sense. With α its `activation` and σ its
 `recurrent_activation`:
 
     SimpleRNN  h' = α(a)
@@ -39,7 +39,7 @@ from jaxrnn.convert.onnx_gates import onnx_cell
 from jaxrnn.layer import Layer
 
 _ORDER = {"elman": "h", "lstm": "ifgo", "gru": "zrn"}
-# Keras's activations as ONNX's, with their constants
+# Keras's activations by ONNX's names, with their constants
 _ACTIVATIONS: dict[str, tuple[Any, ...]] = {
     "tanh": ("Tanh",),
     "sigmoid": ("Sigmoid",),
@@ -62,25 +62,25 @@ def from_keras(
     reset_after: bool = True,
     bidirectional: bool = False,
 ) -> tuple[Cell | Layer, Any]:
-    """A cell and its parameters from a Keras layer's weights.
+    """Make a cell and its parameters from a Keras layer's weights.
 
-    Keras's Masking, whose mask is [B, T], is `unroll(cell, params, xs, mask=mask.T)`
+    Keras's Masking, with a mask [B, T], is `unroll(cell, params, xs, mask=mask.T)`
     here, with mask [T, B], True where a step counts.
 
     Args:
         weights: arrays in the order of `layer.get_weights()`.
         kind: "lstm", "gru" or "elman" (SimpleRNN).
         activation: the layer's, by Keras's name: "tanh", "sigmoid", "relu",
-            "hard_sigmoid", "linear" (which is Keras's None), "leaky_relu", "elu",
-            "softsign" or "softplus"; of an "elman", a function as well.
-        recurrent_activation: the same, of the gates of an "lstm" or a "gru". Keras 2's
-            hard sigmoid, clip(0.2 a + 0.5, 0, 1), is another and is not among them.
-        reset_after: the Keras GRU's own option.
-        bidirectional: the weights are a `keras.layers.Bidirectional`'s, both of whose
-            layers are of this kind.
+            "hard_sigmoid", "linear" (Keras's None), "leaky_relu", "elu", "softsign" or
+            "softplus"; for "elman" also a function.
+        recurrent_activation: likewise, for the gates of an "lstm" or a "gru". Keras 2's
+            hard sigmoid, clip(0.2 a + 0.5, 0, 1), is a different one, not supported.
+        reset_after: the option of Keras's GRU.
+        bidirectional: True for the weights of a `keras.layers.Bidirectional` of two
+            layers of this kind.
     Returns: (cell, Params), or (bidirectional(cell), Directions of Params).
-    Raises:  ValueError or TypeError for another number, shape or dtype of arrays, an
-             unknown kind or an option that the kind does not have.
+    Raises:  ValueError or TypeError for a wrong number, shape or dtype of arrays, an
+             unknown kind, or an option that the kind does not have.
     """
     check_choice("kind", kind, list(GATES))
     check_type("weights", weights, list | tuple, "a list of arrays")
@@ -105,7 +105,7 @@ def from_keras(
 
 
 def _cell(kind: str, activation: Any, recurrent: Any, reset_after: bool) -> Cell:
-    """The library's own cell where it has one, else one of ONNX's gate maps."""
+    """The library's own cell where there is one, else one of ONNX's gate maps."""
     if kind == "elman":
         if recurrent != "sigmoid":
             raise ValueError(
@@ -126,7 +126,7 @@ def _cell(kind: str, activation: Any, recurrent: Any, reset_after: bool) -> Cell
 
 
 def _params(arrays: Mapping[str, Any], kind: str, reset_after: bool) -> Params:
-    """One direction's."""
+    """The parameters of one direction."""
     order = _ORDER[kind]
     kernel, recurrent, *bias = arrays
     blocks = {kernel: Block("w_x", order), recurrent: Block("w_s", order)}
@@ -142,14 +142,15 @@ def _params(arrays: Mapping[str, Any], kind: str, reset_after: bool) -> Params:
 
 
 def to_keras(params: Any, kind: str = "lstm") -> list[Any]:
-    """A Keras layer's weights from a cell's parameters, the inverse of `from_keras`.
+    """Make a Keras layer's weights from a cell's parameters: `from_keras` inverted.
 
-    For `layer.set_weights`. Where a GRU resets is read off the parameters; Keras's
-    layer has to have `reset_after` accordingly, and `use_bias=False` for parameters
-    without any bias. An "elman" and an "lstm" get b + b_s as their one bias.
+    Keras's GRU needs the `reset_after` that the parameters have, and a layer without
+    bias needs `use_bias=False`. An "elman" and an "lstm" get b + b_s as their one bias.
 
     Args:
         params: `Params`, or `Directions` of them for a `keras.layers.Bidirectional`.
+        kind: as in `from_keras`.
+    Returns: a list of arrays, [D, G·H] and so on, for `layer.set_weights`.
     Raises:  ValueError or TypeError for parameters of another kind of cell.
     """
     check_choice("kind", kind, list(GATES))

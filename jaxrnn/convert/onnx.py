@@ -4,12 +4,12 @@
     B [directions, 2·G·H]      the bias beside W, then the one beside R
     P [directions, 3·H]        peepholes i, o, f
 
-z has the library's sense: h_t = (1-z) ⊙ h̃ + z ⊙ h_{t-1}.
+z has the same sense as in jaxrnn: h_t = (1-z) ⊙ h̃ + z ⊙ h_{t-1}.
 
-The attribute `layout` is of X, Y and the states alone, never of the weights. The
-library is time-major: with layout=0, xs = X, and direction d starts from initial_h[d];
-with layout=1 the caller gives xs = X.swapaxes(0, 1), and initial_h[:, d]. The outputs
-are [T, B, directions·H], forward first, which is Y with its directions side by side.
+The attribute `layout` concerns X, Y and the states only, not the weights. jaxrnn is
+time-major: with layout=0, xs = X, and direction d starts from initial_h[d]; with
+layout=1, xs = X.swapaxes(0, 1), and the start is initial_h[:, d]. The outputs are
+[T, B, directions·H], forward first, which is Y with its directions side by side.
 
 Source: ONNX operators RNN, LSTM and GRU, version 22.
 """
@@ -57,24 +57,26 @@ def from_onnx(
     input_forget: int = 0,
     clip: float | None = None,
 ) -> tuple[Cell | Layer, Any]:
-    """A cell or a layer, and its parameters, from an ONNX operator's.
+    """Make a cell or a layer and its parameters from an ONNX operator's.
 
-    Both biases are kept; but with linear_before_reset=0 the candidate's two are added,
-    a sum that `to_onnx` cannot part. With input_forget=1 the forget gate's weights,
-    which the operator does not use, are dropped.
+    Both biases are kept, except that with linear_before_reset=0 the candidate's two are
+    added, and `to_onnx` cannot split the sum. With input_forget=1 the forget gate's
+    weights, which the operator does not use, are dropped.
 
     Args:
-        w, r, b, p: the operator's inputs W, R, B and P, as arrays; they are copied.
+        w, r, b, p: the operator's inputs W [directions, G·H, D], R [directions, G·H,
+            H], B [directions, 2·G·H] and P [directions, 3·H], as arrays; copied.
         kind: "elman" (the operator RNN), "lstm" or "gru".
-        hidden_size, ...: the operator's attributes, with ONNX's defaults; activations
-            are named in any case, as ONNX Runtime has it; alpha and beta are consumed
-            in order by the activations that take one, and Affine and ScaledTanh have
-            none by default.
-        clip: of every activation's input, that of the LSTM's last one, c_t, included,
-            as the operator says; onnxruntime (1.32) leaves that one as it is.
+        hidden_size, direction, linear_before_reset, input_forget: the operator's
+            attributes, with ONNX's defaults.
+        activations: names in upper or lower case, as in ONNX Runtime.
+        activation_alpha, activation_beta: taken in order by the activations that need
+            one; Affine and ScaledTanh have no defaults.
+        clip: limit of every activation's input, including c_t in the LSTM, as the
+            operator says; onnxruntime (1.32) does not clip c_t.
     Returns: a cell for direction="forward", `backward_only` of one for "reverse",
              `bidirectional` for "bidirectional"; and its params as NumPy arrays, or as
-             JAX's if they came as such.
+             JAX arrays if they came so.
     Raises:  ValueError or TypeError for shapes, dtypes or attributes that do not fit.
     """
     check_choice("kind", kind, list(GATES))
@@ -125,7 +127,7 @@ def _check_shapes(arrays: Any, kind: str, units: int, direction: str) -> None:
 def _params(
     cell: Cell, kind: str, arrays: dict[str, Any], parts: dict[str, bool]
 ) -> Params:
-    """One direction's."""
+    """The parameters of one direction."""
     there = "igo" if "coupled" in parts else GATES[kind]
     w_x, w_s = (regroup(arrays[name].T, _ORDER[kind], there) for name in "wr")
     b = b_s = None
@@ -147,15 +149,17 @@ def _params(
 def to_onnx(
     params: Any, *, kind: str
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """(W, R, B) from the parameters of a cell: `from_onnx` inverted.
+    """Make an ONNX operator's inputs from a cell's parameters: `from_onnx` inverted.
 
-    B is None if there is no bias; where only one of b and b_s is there, the other
-    becomes zeros. A GRU with `own.w_n` is for linear_before_reset=0, any other for 1.
+    If only one of b and b_s exists, the other becomes zeros. A GRU with `own.w_n` needs
+    linear_before_reset=0, any other 1.
 
     Args:
         params: of `elman`, `lstm` or `gru`, or of `backward_only` or `bidirectional`
             of it.
         kind: as in `from_onnx`.
+    Returns: (W [directions, G·H, D], R [directions, G·H, H], B [directions, 2·G·H]); B
+             is None if there is no bias.
     Raises:  ValueError or TypeError for an unknown kind or parameters of another cell.
     """
     check_choice("kind", kind, list(GATES))

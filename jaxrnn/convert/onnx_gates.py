@@ -1,6 +1,6 @@
-"""The gate maps of ONNX's RNN, LSTM and GRU with all their options; Keras's, too.
+"""The gate maps of ONNX's RNN, LSTM and GRU with all options; used for Keras as well.
 
-f, g, h are the operator's activations; each sees its input clipped to ±clip:
+f, g, h are the operator's activations, with inputs clipped to ±clip:
 
     RNN    h_t = f(z + r)
     LSTM   i = f(a_i + P_i ⊙ c_{t-1})     f_t = f(a_f + P_f ⊙ c_{t-1}), or 1 - i
@@ -10,8 +10,8 @@ f, g, h are the operator's activations; each sees its input clipped to ±clip:
            or n = g(z_n + (ρ ⊙ h_{t-1}) W_n)     h_t = (1-u) ⊙ n + u ⊙ h_{t-1}
 
 Columns are in the library's order: i, f, g, o (i, g, o where f = 1 - i) and r, z, n.
-Where the options are the usual ones, the library's own cells serve instead. The
-derivative of these comes from JAX; the same options give the same cell.
+With the usual options, the library's own cells are used instead. The derivative of
+these gate maps comes from JAX; the same options give the same cell.
 
 Source: ONNX operators RNN, LSTM and GRU, version 22.
 """
@@ -35,11 +35,11 @@ USUAL = {
     "lstm": ("Sigmoid", "Tanh", "Tanh"),
     "gru": ("Sigmoid", "Tanh"),
 }
-_LISTS = Sequence | np.ndarray  # what an operator's attributes may come in
+_LISTS = Sequence | np.ndarray  # types of an operator's attributes
 
 
-# By name: a function of (a, alpha, beta), as far as it takes them, and their defaults;
-# None where there is no operator of that name to give one.
+# By name: a function of (a, alpha, beta), as many as it takes, and their defaults; None
+# where ONNX has no operator of that name, and so no default.
 KNOWN: dict[str, tuple[Callable[..., Array], dict[str, float | None]]] = {
     "Relu": (jax.nn.relu, {}),
     "Tanh": (jnp.tanh, {}),
@@ -58,7 +58,7 @@ KNOWN: dict[str, tuple[Callable[..., Array], dict[str, float | None]]] = {
         lambda a, alpha, beta: jnp.clip(alpha * a + beta, 0.0, 1.0),
         {"alpha": 0.2, "beta": 0.5},
     ),
-    # exp only of what is below 0: beyond, it overflows and its slope is NaN
+    # exp only of values below 0: above, it overflows and its slope is NaN
     "Elu": (
         lambda a, alpha: jnp.where(
             a >= 0, a, alpha * jnp.expm1(jnp.where(a >= 0, jnp.zeros_like(a), a))
@@ -77,12 +77,12 @@ def read_activations(
     alphas: Sequence[float] | None,
     betas: Sequence[float] | None,
 ) -> list[tuple[Any, ...]]:
-    """Each direction's activations: of each, its name and then its constants.
+    """Each direction's activations, each as its name and then its constants.
 
     Args:
-        count: how many directions.
-        names: in any case, as ONNX Runtime takes them.
-        alphas, betas: consumed in order by the activations that take one.
+        count: the number of directions.
+        names: in upper or lower case, as in ONNX Runtime.
+        alphas, betas: taken in order by the activations that need one.
     """
     usual = USUAL[kind] * count
     names = usual if names is None else names
@@ -132,9 +132,9 @@ def onnx_cell(
     """The library's own cell if it is the same, else one with another gate map.
 
     Args:
-        functions: one direction's of `read_activations`.
-        clip: of every activation's input.
-        parts: options of the library's cell, where they are not the usual ones.
+        functions: one direction's activations, from `read_activations`.
+        clip: limit of every activation's input.
+        parts: options of the library's cell that differ from the defaults.
     """
     names = tuple(name for name, *_ in functions)
     if kind == "elman" and clip is None and names[0] in ("Relu", "Sigmoid"):
@@ -197,7 +197,7 @@ class _Coefficients(NamedTuple):
 
 
 def _reset_before(like: Cell, f_of, g_of) -> Cell:
-    # Two elementwise maps about the product, so that no step stores a W_n of its own.
+    # Two elementwise maps around the product, so that no step stores a copy of W_n.
     def gated(z_r, r_r, h):
         return f_of(z_r + r_r) * h
 

@@ -1,13 +1,13 @@
-"""`torch.nn.RNN`, `LSTM` and `GRU`, and their cells, by the names in their state dict.
+"""`torch.nn.RNN`, `LSTM` and `GRU`, and their cells, by their state dict.
 
     weight_ih_l{k}{_reverse} [G·H, D]    W_xᵀ of layer k    bias_ih... [G·H]    b
     weight_hh_l{k}{_reverse} [G·H, H]    W_sᵀ               bias_hh... [G·H]    b_s
     weight_hr_l{k}{_reverse} [P, H]      W_pᵀ, with proj_size=P; weight_hh is [G·H, P]
 
-The gates' order (i, f, g, o; r, z, n) and the sense of z are the library's own; the
-matrices are transposed. The names of an `LSTMCell` and the like end before _l{k}. A
-layer above the first reads both directions, forward first. The state nests as the
-params do: of two directions, torch's h_n[2k] is layer k forward and h_n[2k+1] backward.
+The order of gates (i, f, g, o; r, z, n) and the sense of z are as in jaxrnn; the
+matrices are transposed. An `LSTMCell`, `GRUCell` or `RNNCell` has names without _l{k}.
+A layer above the first reads both directions, forward first. The state nests as the
+params do: torch's h_n[2k] is layer k forward and h_n[2k+1] backward.
 """
 
 from collections.abc import Mapping
@@ -53,28 +53,29 @@ def from_torch(
     activation: Literal["tanh", "relu"] | None = None,
     prefix: str = "",
 ) -> tuple[Cell | Layer, Any]:
-    """A cell or a layer, and its parameters, from a module or its `state_dict()`.
+    """Make a cell or a layer and its parameters from a module or its `state_dict()`.
 
-    Layers, directions, biases and proj_size are read off the keys. One layer in one
+    Layers, directions, biases and proj_size are read from the keys. One layer in one
     direction is a cell; two directions are `bidirectional`, more layers a `stack`.
-    Both biases are kept, so that `to_torch` gives back the same numbers. Dropout is
-    not read: make it `stack(..., dropout=...)` with the same params.
+    Both biases are kept, so that `to_torch` returns the same numbers. Dropout is not
+    read: for it, use `stack(..., dropout=...)` with the same params.
 
         from_torch(model.rnn)
         from_torch(model.state_dict(), "gru", prefix="rnn.")
 
     Args:
-        source: an nn.RNN, nn.LSTM, nn.GRU, RNNCell, LSTMCell or GRUCell, which says its
-            own kind and nonlinearity; or a dict of torch tensors or arrays, of one
-            dtype. They are copied.
-        kind: of a dict: "lstm" (by default), "gru" or "elman" (nn.RNN).
-        activation: of an "elman" dict, nn.RNN's `nonlinearity`; tanh by default.
-        prefix: what the names in a whole model's dict begin with; others are left out.
+        source: an nn.RNN, nn.LSTM, nn.GRU, RNNCell, LSTMCell or GRUCell, whose kind and
+            nonlinearity are known; or a dict of torch tensors or arrays of one dtype,
+            [G·H, D] and so on. They are copied.
+        kind: for a dict: "lstm" (the default), "gru" or "elman" (nn.RNN).
+        activation: for an "elman" dict, nn.RNN's `nonlinearity`; tanh by default.
+        prefix: start of the names to read from a whole model's dict; the others are
+            ignored.
     Returns: the cell or layer, and its params as NumPy arrays in the same dtype, or as
-             JAX's if they came as such.
-    Raises:  ValueError or TypeError for an unknown kind, keys that are missing or too
-             many, shapes or dtypes that do not fit, or a kind or an activation that is
-             not the module's.
+             JAX arrays if they came so.
+    Raises:  ValueError or TypeError for an unknown kind, missing or extra keys, shapes
+             or dtypes that do not fit, or a kind or an activation that is not the
+             module's.
     """
     if hasattr(source, "state_dict"):
         source, kind, activation = _read_module(source, kind, activation)
@@ -105,7 +106,7 @@ def from_torch(
     for row in places:
         found = [_params(arrays, place, kind, units, rows) for place in row]
         params.append(found[0] if len(row) == 1 else Directions(*found))
-        rows["w_x"] = len(row) * exposed  # of the layers above the first
+        rows["w_x"] = len(row) * exposed  # for the layers above the first
     layer = cell if len(places[0]) == 1 else bidirectional(cell)
     if len(places) == 1:
         return layer, params[0]
@@ -129,7 +130,7 @@ def _read_module(module: Any, kind: Any, activation: Any) -> tuple[Any, str, Any
 
 
 def _under(prefix: str, state_dict: Any) -> dict[str, Any]:
-    """The entries under a prefix, by the rest of their names; or a hint at another."""
+    """The entries under a prefix, which is removed; or an error with a hint."""
     check_type("source", state_dict, Mapping, "a module or a dict of arrays by name")
     check_type("prefix", prefix, str, "a string")
     named = {str(name): value for name, value in state_dict.items()}
@@ -149,9 +150,9 @@ def _under(prefix: str, state_dict: Any) -> dict[str, Any]:
 
 
 def _places(state_dict: Mapping[str, Any]) -> list[list[str]]:
-    """What follows the arrays' names, direction by direction in each layer."""
+    """The suffixes of the arrays' names, for each layer a list of directions."""
     if "weight_ih" in state_dict or "weight_hh" in state_dict:
-        return [[""]]  # an LSTMCell or the like
+        return [[""]]  # an LSTMCell, GRUCell or RNNCell
     layers = 1
     while any(f"weight_ih_l{layers}{end}" in state_dict for end in _ENDS):
         layers += 1
@@ -160,7 +161,7 @@ def _places(state_dict: Mapping[str, Any]) -> list[list[str]]:
 
 
 def _check_gates(name: str, arrays: Any, kind: str, units: int) -> None:
-    """Raise if another kind has as many gates as there are: the likeliest mistake."""
+    """Raise if the number of gates is another kind's, the most likely mistake."""
     wide, wanted = arrays[name].shape[0], len(GATES[kind])
     for other, gates in GATES.items():
         if other != kind and wide == len(gates) * units:
@@ -171,7 +172,7 @@ def _check_gates(name: str, arrays: Any, kind: str, units: int) -> None:
 
 
 def _params(arrays: Any, place: str, kind: str, units: int, rows: Any) -> Params:
-    """One direction's of one layer."""
+    """The parameters of one direction of one layer."""
     gates = GATES[kind]
     blocks = {"weight_ih": Block("w_x", gates, transposed=True)}
     blocks |= {"weight_hh": Block("w_s", gates, transposed=True)}
@@ -186,15 +187,16 @@ def _params(arrays: Any, place: str, kind: str, units: int, rows: Any) -> Params
 
 
 def to_torch(params: Any, kind: str = "lstm") -> dict[str, np.ndarray]:
-    """A state dict from the parameters of a cell or a layer: `from_torch` inverted.
+    """Make a state dict from the parameters of a cell or a layer.
 
-    Each array can go through `torch.from_numpy`. torch has two biases or none: where
-    only one of b and b_s is there, the other becomes zeros. For an `LSTMCell` and the
-    like, take "_l0" off the names.
+    It is the inverse of `from_torch`. torch has two biases or none: if only one of b
+    and b_s exists, the other becomes zeros. For an `LSTMCell` and the like, remove
+    "_l0" from the names.
 
     Args:
         params: of a cell, of a `bidirectional` of it, or of a `stack` of either.
         kind: as in `from_torch`.
+    Returns: a dict of NumPy arrays, [G·H, D] and so on, for `torch.from_numpy`.
     Raises:  ValueError or TypeError for an unknown kind, for parameters of another
              kind of cell or layer, or for layers that differ in directions.
     """
@@ -220,7 +222,7 @@ def to_torch(params: Any, kind: str = "lstm") -> dict[str, np.ndarray]:
 
 
 def _layers(params: Any) -> dict[str, Any]:
-    """The layers' parameters, by their names in messages."""
+    """The layers' parameters, keyed by their name in messages."""
     if isinstance(params, Params | Directions):
         return {"params": params}
     if not isinstance(params, tuple) or not params:

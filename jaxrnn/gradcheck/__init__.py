@@ -1,4 +1,4 @@
-"""Manual gradients checked against other derivations, leaf by leaf and step by step."""
+"""Checking manual gradients against other derivations, per leaf and per step."""
 
 from jaxrnn.gradcheck.check import check_gradients as check_gradients
 from jaxrnn.gradcheck.report import Comparison as Comparison

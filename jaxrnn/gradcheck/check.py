@@ -46,35 +46,35 @@ def check_gradients(
     against: Sequence[str] | None = None,
     **options: Any,
 ) -> GradientReport:
-    """Compare the manual gradient with everything that it should equal, per leaf.
+    """Compare the manual gradient with independent references, per leaf.
 
-    What it compiles is kept: a second call with the same function, static options,
+    Compiled programs are cached: a second call with the same function, static options,
     shapes and dtypes compiles nothing.
 
     Args:
         f_or_network: a `Network`, whose `gradients(params, *batch)` is checked against
-            its `error`, by the ways of `derivations`, and step by step; or a function
-            `f(params, *batch, gradient=...) -> E` that hands `gradient` to
-            `unroll`.
-        batch: what follows params there; floating arrays are cast to `dtype`.
-        dtype: what the gradients are computed in, float64 by default (with x64 on for
-            this call alone). The differences are always in float64.
-        seed: of the random directions.
+            its `error` and other derivations, and step by step; or a function
+            `f(params, *batch, gradient=...) -> E` that passes `gradient` to `unroll`.
+        params: floating arrays [...], as the network or the function takes them.
+        batch: the arguments after params; floating arrays are cast to `dtype`.
+        dtype: of the gradients, float64 by default (with x64 enabled for this call
+            only). The differences are always in float64.
+        seed: for the random directions.
         against: the references to compare with, of "reverse", "forward",
             "differences", "adjoint", "rtrl", "scan" and "truncated"; all by default.
-            At a kink leave out "differences", with a surrogate gradient take "reverse".
-            "reverse" stands for the rows by step, too.
+            At a kink leave out "differences"; with a surrogate gradient use "reverse"
+            alone. "reverse" includes the rows by step.
         options: those of `Network.gradients`: lengths, resets, reset_to, reverse,
-            weights, noise, chunk_size, store; or keywords of the function. What
-            a derivation cannot take leaves it out, and the report says why.
+            weights, noise, chunk_size, store; or keywords of the function. A derivation
+            that does not support one is left out, and the report says why.
     Returns: a `GradientReport`, one row per leaf and reference; true if all are close.
              Tolerances: 1e-10, and 1e-6 for differences; in another dtype a rounding
-             budget of 1e3 eps. The truncated gradient is shown and not judged.
-    Raises:  TypeError for anything else than a Network or a function of this batch, or
-             params that are not floating; ValueError for another dtype than float32 or
-             float64, a seed that is no integer of 0 or more, an unknown reference, a
-             function that does not hand `gradient` on, if the error is not a finite
-             scalar, or if it does not change with params at all.
+             budget of 1e3 eps. The truncated gradient is shown but has no tolerance.
+    Raises:  TypeError if it is neither a Network nor a function of this batch, or if
+             params are not floating; ValueError for a dtype other than float32 and
+             float64, a seed that is not an integer >= 0, an unknown reference, a
+             function that does not pass `gradient` on, or an error that is not a finite
+             scalar or does not depend on params.
     Source:  the adjoint identity as in Griewank & Walther (2008), "Evaluating
              Derivatives", §3.3.
     """
@@ -165,7 +165,7 @@ def _check_floating(params: Any) -> None:
 def _rows(
     made: Programs, params: Any, given: Given, seed: int, against: tuple[str, ...]
 ) -> tuple[tuple[Comparison, ...], Any]:
-    """Rows by leaf, and the manual gradient."""
+    """Comparisons by leaf, and the manual gradient."""
     value, manual = made.manual(params, given)
     if not np.isfinite(value):
         raise ValueError(f"E: expected a finite scalar, got {value}")
@@ -218,7 +218,7 @@ def _by_step(made: Programs, params: Any, given: Given) -> tuple[Comparison, ...
 
 
 def _differences(error: Any, params: Any, given: Given):
-    """Central differences of E along v, in float64, stepped to the leaf's size."""
+    """Central differences of E along v, in float64, with steps of the leaf's scale."""
     params, given = _cast((params, given), jnp.float64)
     params = jax.device_get(params)
 

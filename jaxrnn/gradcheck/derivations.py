@@ -1,11 +1,11 @@
 """A network's gradient by other derivations than reverse and forward differentiation.
 
-    rtrl           carried forward in time, the step's derivative JAX's own
+    rtrl           carried forward in time, with JAX's derivative of the step
     scan           all λ_t at once by an associative scan of the steps' Jacobians
-    truncated K    BPTT through K steps, shown and not judged: how far it is from the
-                   gradient, which it is where the sequence has no more than K steps
+    truncated K    BPTT through K steps, shown without a tolerance; it equals the
+                   gradient if the sequence has at most K steps
 
-All are of the cell's parameters: the readout has no way through time.
+All are of the cell's parameters, since the readout does not act through time.
 """
 
 import math
@@ -27,13 +27,13 @@ from jaxrnn.gradcheck.report import Comparison, compare, leaf_name
 from jaxrnn.networks import Network
 
 DERIVATIONS = ("rtrl", "scan", "truncated")
-TRUNCATED = 10  # steps, as many as the seed says that a plain network sees
-_LARGEST = 2e7  # numbers that a derivation may hold, 160 MB in float64
+TRUNCATED = 10  # steps, as far as a plain network sees by the seed
+_LARGEST = 2e7  # largest array of a derivation, 160 MB in float64
 _EDGES = ("lengths", "resets", "reset_to", "noise")
 
 
 class Derivations(NamedTuple):
-    """Comparisons by leaf, and what was left out and why."""
+    """Comparisons by leaf, and the references left out, with reasons."""
 
     rows: tuple[Comparison, ...]
     left_out: tuple[str, ...]
@@ -83,7 +83,7 @@ def derivations(
 
 
 def _left_out(name, layer, params, axes, edges, reverse) -> str | None:
-    """Why a derivation cannot be made, or None."""
+    """The reason why a derivation is left out, or None."""
     steps, rows = axes[0], math.prod(axes[1:])
     size = size_of(jax.eval_shape(layer.initial_state, params))
     count = sum(p.size for p in jax.tree.leaves(params))
@@ -124,8 +124,8 @@ def _run(cell: Any, reverse: bool, name: str, steps: int) -> Any:
 
 
 def _makes_the_start(cell: Any, params: Any, xs: Any) -> set[str]:
-    """Names of the parameters that a learned start is made of: a run that is given its
-    start, as these derivations are, does not say what they do."""
+    """Names of the parameters that make a learned start, which these derivations do not
+    cover, since they are given the start."""
     layer = as_layer(cell)
     batch = axes_of(layer.x_ndim, xs)[1:]
     start, pull = jax.vjp(lambda p: real_only(layer.initial_state(p, batch)), params)

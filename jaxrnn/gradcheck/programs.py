@@ -1,7 +1,7 @@
-"""What a check runs, compiled once for a function, its static options and shapes.
+"""The programs of a check, compiled once per function, static options and shapes.
 
-The manual gradient is compiled as users have it. On a CPU, what it is compared with is
-compiled without optimisations, which takes half the time.
+The manual gradient is compiled as usual. On a CPU, the references are compiled without
+optimisations, which saves time since they run only a few times.
 """
 
 from collections.abc import Callable, Iterator
@@ -24,26 +24,27 @@ _QUICK = {
 
 
 def jit_quick(f: Callable[..., Any]) -> Any:
-    """`jax.jit`, for what runs a few times."""
+    """`jax.jit` for programs that run only a few times."""
     quick = jax.default_backend() == "cpu"
     return jax.jit(f, compiler_options=_QUICK if quick else None)
 
 
 class Given(NamedTuple):
-    """What follows params in a call: positional, and the options that are arrays."""
+    """The arguments after params: positional ones, and options that are arrays."""
 
     batch: tuple[Any, ...]
     arrays: dict[str, Any]
 
 
 class Programs(NamedTuple):
-    """Compiled functions of (params, given), and of what is named beside them.
+    """Compiled functions of (params, given), some with one more argument.
 
     manual: E, and ∂E/∂params by hand. error: E. reverse: ∂E/∂params, JAX's own.
-    along(…, v): of E and of the outputs, their derivative along v, by forward AD.
+    along(…, v): the derivatives of E and of the outputs along v, by forward AD.
     pull(…, adjoint): Jᵀ λ of the outputs, by hand.
-    outputs: what λ pairs with. by_step: ∂E/∂xs by hand and JAX's own; a network's.
-    cotangents: ∂E/∂hs; a network's.
+    outputs: the outputs that λ pairs with.
+    by_step: ∂E/∂xs by hand and JAX's own; only for a network.
+    cotangents: ∂E/∂hs; only for a network.
     """
 
     manual: Callable[..., tuple[Array, Any]]
@@ -59,7 +60,7 @@ class Programs(NamedTuple):
 def programs(f: Any, static: tuple[tuple[str, Any], ...]) -> Programs:
     """The programs of a network or a function with these static options.
 
-    Kept between calls, unless the function has no hash.
+    They are cached, unless the function has no hash.
     """
     try:
         return _kept(f, static)
@@ -163,7 +164,7 @@ def check_programs(made: Programs, params: Any, given: Given, forward: bool) -> 
 
 
 def _equations(jaxpr: Any) -> Iterator[Any]:
-    """All equations, those inside of equations included."""
+    """All equations, including nested ones."""
     for equation in jaxpr.eqns:
         yield equation
         for inner in jax.tree.leaves(

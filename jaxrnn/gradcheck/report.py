@@ -1,4 +1,4 @@
-"""The report of a check: numbers, a table, JSON."""
+"""The report of a check, as numbers, a table or JSON."""
 
 import json
 import math
@@ -27,7 +27,7 @@ class Comparison:
     cosine, norm_ratio: of manual to reference
     ulps: the largest error, in units in the last place of the reference's largest
         element
-    tolerance: the relative error that passes; inf where none is asked for
+    tolerance: the largest relative error that passes; inf for no tolerance
     """
 
     leaf: str
@@ -48,9 +48,10 @@ class Comparison:
 class GradientReport:
     """Every comparison; `print` it for a table, `assert_close` to raise.
 
-    comparisons: a row for each leaf and reference.
-    steps: of ∂E/∂x_t, a row for each time step, against reverse differentiation.
-    left_out: references that were not computed, and why.
+    dtype: of the gradients.
+    comparisons: one per leaf and reference.
+    steps: of ∂E/∂x_t with reverse differentiation, one per time step.
+    left_out: references that were not computed, with reasons.
     """
 
     dtype: str
@@ -64,12 +65,12 @@ class GradientReport:
         return all(c.ok for c in self.comparisons + self.steps)
 
     def __bool__(self) -> bool:
-        """`ok`, so that `assert check_gradients(...)` can fail."""
+        """Whether `ok`, so that `assert check_gradients(...)` can fail."""
         return self.ok
 
     @property
     def worst(self) -> Comparison:
-        """The comparison with the largest relative error for its tolerance."""
+        """The comparison with the largest relative error over its tolerance."""
         return max(self.comparisons + self.steps, key=_excess)
 
     def assert_close(self) -> None:
@@ -78,7 +79,7 @@ class GradientReport:
             raise AssertionError(f"the manual gradient is wrong\n{self}")
 
     def to_json(self) -> str:
-        """Everything, as JSON; null for what is no finite number."""
+        """Everything as JSON, with null for numbers that are not finite."""
 
         def finite(value):
             if isinstance(value, dict):
@@ -112,7 +113,7 @@ class GradientReport:
 
 
 def _excess(c: Comparison) -> float:
-    """The relative error for its tolerance."""
+    """The relative error over its tolerance."""
     if math.isinf(c.tolerance):
         return 0.0
     return float(np.nan_to_num(c.relative_error / c.tolerance, nan=np.inf))
@@ -125,14 +126,14 @@ def _verdict(c: Comparison) -> str:
 
 
 def relative_error(ours: Any, theirs: Any) -> float:
-    """‖ours - theirs‖ / ‖theirs‖ in float64; two zeros agree, and one is inf."""
+    """‖ours - theirs‖ / ‖theirs‖ in float64; 0 if both are zero, inf if theirs is."""
     ours, theirs = (np.asarray(a, np.float64) for a in (ours, theirs))
     error, norm = np.linalg.norm(ours - theirs), np.linalg.norm(theirs)
     return 0.0 if error == 0 else float(error / norm) if norm else math.inf
 
 
 def relative_errors(ours: Any, theirs: Any) -> dict[str, float]:
-    """The relative error of every leaf of two pytrees alike, by the leaf's name."""
+    """The relative error of every leaf of two like pytrees, by the leaf's name."""
     pairs = jax.tree.map(relative_error, ours, theirs)
     return {
         leaf_name(path): e for path, e in jax.tree_util.tree_leaves_with_path(pairs)
@@ -145,7 +146,7 @@ def leaf_name(path: Any) -> str:
 
 
 def compare(leaf: str, dtype: Any, against: str, ours: Any, theirs: Any) -> Comparison:
-    """A row; a reference that `TOLERANCES` does not have is shown and not judged."""
+    """Compare one leaf; a reference not in `TOLERANCES` has no tolerance."""
     ours, theirs = (np.asarray(a, np.float64).ravel() for a in (ours, theirs))
     norm, ours_norm = (float(np.linalg.norm(a)) for a in (theirs, ours))
     eps = float(jnp.finfo(dtype).eps)

@@ -1,8 +1,8 @@
-"""The gradient as an instrument: where it vanishes, explodes or breaks, in numbers.
+"""Measuring the gradient: where it vanishes, explodes or becomes NaN.
 
-Pure functions of (cell or layer, params, xs, state), compiled; most read the backward
-pass that is derived by hand. What is called a lag is the number of steps from an error
-back to where a parameter or a state acts on it.
+Pure functions of (cell or layer, params, xs, state), compiled; most use the backward
+pass derived by hand. A lag is the number of steps from an error back to where a
+parameter or a state acts on it.
 """
 
 from jaxrnn.gradient_flow.alignment import Alignment as Alignment

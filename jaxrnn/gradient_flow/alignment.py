@@ -12,9 +12,10 @@ from jaxrnn._core.trees import check_structure
 
 
 class Alignment(NamedTuple):
-    """Of a gradient g to a reference r, over all leaves together.
+    """How a gradient g compares with a reference r, over all leaves together.
 
-    relative_error: ‖g - r‖ / ‖r‖; cosine: ⟨g, r⟩ / ‖g‖ ‖r‖; norm_ratio: ‖g‖ / ‖r‖.
+    relative_error, cosine, norm_ratio: ‖g - r‖ / ‖r‖, ⟨g, r⟩ / ‖g‖ ‖r‖ and ‖g‖ / ‖r‖,
+        scalars; from `truncation_bias` arrays [L], by lag.
     """
 
     relative_error: Array
@@ -23,12 +24,13 @@ class Alignment(NamedTuple):
 
 
 def alignment(gradient: Any, reference: Any) -> Alignment:
-    """Compare two gradients as directions and as lengths.
+    """Compare the direction and the length of two gradients.
 
-    Shapes:  two pytrees of one structure and of the same shapes -> scalars, in float32
-             or better. NaN where a norm that divides is zero.
-    Raises:  TypeError, at trace time, for other structures, or leaves that are no
-             floating arrays; ValueError for other shapes.
+    Shapes:  gradient, reference: pytrees of the same structure and shapes [...] ->
+             scalars, in float32 or better; NaN where a norm that divides is zero.
+    Returns: an `Alignment`.
+    Raises:  TypeError, at trace time, if their structures differ or a leaf is not a
+             floating array; ValueError if their shapes differ.
     """
     check_structure("gradient", gradient, reference)
     gradient = as_arrays("gradient", gradient, floats=True)
@@ -39,7 +41,7 @@ def alignment(gradient: Any, reference: Any) -> Alignment:
     gradient, reference = jax.tree.map(widen, (gradient, reference))
     size, wanted = global_norm(gradient), global_norm(reference)
 
-    def along(g, r):  # of unit vectors, so that no product over- or underflows
+    def along(g, r):  # between unit vectors, so that no product over- or underflows
         return jnp.vdot(g / size.astype(g.dtype), r / wanted.astype(r.dtype))
 
     return Alignment(

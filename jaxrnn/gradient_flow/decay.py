@@ -1,4 +1,4 @@
-"""How fast contributions fall with the lag, and how far back they reach."""
+"""How fast contributions decay with the lag, and how far back they reach."""
 
 from typing import NamedTuple
 
@@ -10,9 +10,9 @@ from jaxrnn._core.checks import as_floats, check_number, check_within
 
 
 class Decay(NamedTuple):
-    """The factor from one lag to the next, and its interval (95 %).
+    """The `rate` from one lag to the next, and its 95 % interval `low` to `high`.
 
-    Below 1 the gradient vanishes, above 1 it explodes.
+    All are [...]. Below 1 the gradient vanishes, above 1 it explodes.
     """
 
     rate: Array
@@ -28,10 +28,10 @@ def decay_rate(norms: Array, *, skip: int = 0) -> Decay:
     Shapes:  norms [..., L] -> rate, low, high [...].
     Args:
         norms: by lag, as from `lag_norms`. Zeros and non-finite ones are left out.
-        skip: how many of the first lags to leave out.
-    Returns: NaN where fewer than three norms are left.
-    Raises:  TypeError if norms is no array of a floating dtype; ValueError unless it is
-             [..., L], L of 3 or more, or for a skip that leaves fewer.
+        skip: the number of first lags to leave out.
+    Returns: a `Decay`; NaN where fewer than three norms are left.
+    Raises:  TypeError if norms is not a floating array; ValueError unless it is
+             [..., L] with L of 3 or more after `skip`.
     Source:  the geometric rate: Pascanu et al. (2013), §2.1; the standard error: Newey
              & West (1987), Econometrica 55, 703-708, equation 5, with ⌊4 (L/100)^(2/9)⌋
              correlated lags.
@@ -70,12 +70,12 @@ def effective_horizon(norms: Array, share: float = 0.01) -> Array:
 
     Math:    the smallest ℓ from which on ‖C_ℓ‖ < share · max ‖C‖.
     Shapes:  norms [..., L], as from `lag_norms` -> int32 [...].
-    Returns: 0..L; L says that the last lag still contributes, so that it is a lower
-             bound. A non-finite norm contributes.
-    Raises:  TypeError if norms is no array of a floating dtype; ValueError unless it is
+    Returns: 0..L; L is a lower bound, since the last lag still contributes. A
+             non-finite norm counts as a contribution.
+    Raises:  TypeError if norms is not a floating array; ValueError unless it is
              [..., L], or unless 0 < share < 1.
-    Source:  what it measures: the seed's "more than about 10 time steps"; Bengio,
-             Simard & Frasconi (1994), IEEE Trans. Neural Networks 5, 157-166.
+    Source:  the quantity: the seed's "more than about 10 time steps"; Bengio, Simard &
+             Frasconi (1994), IEEE Trans. Neural Networks 5, 157-166.
     """
     norms = _checked(norms)
     check_number("share", share, low=0, high=1)

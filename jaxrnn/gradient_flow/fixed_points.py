@@ -1,4 +1,4 @@
-"""Fixed and slow points: where a network with a constant input stands still."""
+"""Fixed and slow points of a network with a constant input."""
 
 from functools import partial
 from typing import Any, NamedTuple
@@ -19,11 +19,12 @@ from jaxrnn.layer import Layer
 
 
 class FixedPoints(NamedTuple):
-    """What was found from R starts, the stillest first.
+    """The points found from R starts, the slowest first.
 
-    states: parts [R, H]. speeds [R]: q = ½ ‖F(s) - s‖², 0 at a fixed point.
-    eigenvalues [R, N]: of the step's Jacobian there, complex, the largest first; all
-        below 1 in size: stable.
+    states: parts [R, H].
+    speeds [R]: q = ½ ‖F(s) - s‖², 0 at a fixed point.
+    eigenvalues [R, N]: of the step's Jacobian there, complex, the largest first; the
+        point is stable if all are below 1 in size.
     """
 
     states: Any
@@ -36,18 +37,19 @@ def fixed_points(
 ) -> FixedPoints:
     """Search for fixed and slow points of s → F(s) = gate(x W_x + b, s W_s, s).
 
-    From every start, q is brought down; its minima above 0 are the slow points.
+    q is minimised from every start; its minima above 0 are the slow points.
 
-    Math:    q(s) = ½ ‖F(s) - s‖², by Levenberg and Marquardt's method: with A = J - 1,
-             s ← s - (AᵀA + μ)⁻¹ Aᵀ (F(s) - s), kept where it brings q down
-    Shapes:  x [D], the input that is held; states: the starts, parts [R, H], best from
-             where the network goes, such as the states of a run.
+    Math:    q(s) = ½ ‖F(s) - s‖², by the Levenberg-Marquardt method: with A = J - 1,
+             s ← s - (AᵀA + μ)⁻¹ Aᵀ (F(s) - s), accepted where it lowers q
+    Shapes:  x [D], the constant input; states: the starts, parts [R, H], best taken
+             from runs of the network.
     Args:
-        steps: of the descent, the same for every start.
-    Returns: `FixedPoints`, one for every start: many may be the same, see `distinct`.
-    Raises:  TypeError for another cell; ValueError or TypeError for inputs of other
-             shapes or dtypes than the cell's, or steps that is no positive integer; for
-             a layer with a backward direction, and a state that holds integers.
+        cell, params: as in `unroll`.
+        steps: of the minimisation, the same for every start.
+    Returns: `FixedPoints`, one per start; many may coincide, see `distinct`.
+    Raises:  TypeError if `cell` is neither a cell nor a layer; ValueError or TypeError
+             for inputs that do not fit the cell, steps that is not a positive integer,
+             a layer with a backward direction, or a state that holds integers.
     Source:  Sussillo & Barak (2013), Neural Computation 25, 626-649; the descent:
              Marquardt (1963), J. SIAM 11, 431-441.
     """
@@ -91,7 +93,7 @@ def _fixed_points(cell, steps, params, x, starts):
         normal = slope.T @ slope + damping * jnp.eye(len(s), dtype=s.dtype)
         moved = s - jnp.linalg.solve(normal, slope.T @ v)
         better = speed(moved) < speed(s)
-        # an accepted step is trusted more; the bounds keep it a number
+        # after an accepted step, damp less; the bounds keep μ finite and above 0
         damping = jnp.clip(damping * jnp.where(better, 0.3, 2.0), 1e-12, 1e6)
         return (jnp.where(better, moved, s), damping), None
 
@@ -110,15 +112,17 @@ def _fixed_points(cell, steps, params, x, starts):
 def distinct(
     points: FixedPoints, *, speed: float = 1e-6, apart: float = 1e-3
 ) -> FixedPoints:
-    """The points slower than `speed`, and of those nearer than `apart` the stillest.
+    """Keep the slow points, and of each group of close ones only the slowest.
 
-    Not inside `jit`: how many are left depends on the numbers.
+    It cannot run inside `jit`, since the number of points left depends on values.
 
     Args:
-        speed: the largest q that counts.
-        apart: the distance ‖s - s'‖ from which on two points are two.
-    Raises:  TypeError for other points; ValueError or TypeError unless speed and apart
-             are positive numbers.
+        points: from `fixed_points`, with states [R, H].
+        speed: the largest q to keep.
+        apart: the smallest distance ‖s - s'‖ between two points that are kept.
+    Returns: the `FixedPoints` that are left.
+    Raises:  TypeError if points is not a `FixedPoints`; ValueError or TypeError unless
+             speed and apart are positive numbers.
     """
     if not isinstance(points, FixedPoints):
         raise TypeError(

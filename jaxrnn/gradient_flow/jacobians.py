@@ -1,7 +1,7 @@
-"""The Jacobians of single steps, their products, and what they say of the gradient.
+"""The Jacobians of single steps, their products, and what they imply for the gradient.
 
-J_t = ∂s_t/∂s_{t-1}, an [N, N] matrix a row of the batch, over all parts of the state:
-J[i, j] = ∂s_t[i]/∂s_{t-1}[j]. Adjoints go by its transpose,
+J_t = ∂s_t/∂s_{t-1} is an [N, N] matrix per row of the batch, over all parts of the
+state: J[i, j] = ∂s_t[i]/∂s_{t-1}[j]. Adjoints use its transpose,
 λ_{t-1} = J_tᵀ λ_t + g_{t-1}.
 """
 
@@ -24,11 +24,11 @@ _MOVED = 1e-4
 
 
 class Conditions(NamedTuple):
-    """What the weights alone say of the gradient.
+    """What the weights alone imply for the gradient, as scalars.
 
     bound: η = σ_max(W_s) sup|Φ'|, so that ‖∂s_t/∂s_k‖ ≤ η^(t-k).
-    vanishes: η < 1, sufficient for vanishing; not so, it may explode.
-    spectral_radius: of W_s; of a linear network, below 1 is sufficient for vanishing,
+    vanishes: η < 1, sufficient for vanishing; otherwise the gradient may explode.
+    spectral_radius: of W_s; for a linear network, below 1 is sufficient for vanishing,
         above 1 necessary for exploding.
     """
 
@@ -40,12 +40,14 @@ class Conditions(NamedTuple):
 def step_jacobians(
     cell: Cell | Layer, params: Any, xs: Array, state: Any = None
 ) -> Array:
-    """The Jacobian of every step along a run.
+    """The Jacobian of every step of a run.
 
     Math:    J_t = ∂s_t/∂s_{t-1}, row i the pull-back, by hand, of the i-th unit vector
     Shapes:  xs [T, ..., D], state parts [..., H] -> [T, ..., N, N]; N is the sum of
-             the parts' numbers, in the order of `jax.tree.leaves(state)`, those that
-             have no derivative, such as integers, left out.
+             the parts' sizes, in the order of `jax.tree.leaves(state)`, without those
+             that have no derivative, such as integers.
+    Args:
+        cell, params: as in `unroll`.
     Cost:    N pull-backs of a step for every row, all steps at once.
     Raises:  ValueError or TypeError, at trace time, as `unroll` does; for a layer with
              a backward direction.
@@ -66,11 +68,13 @@ def _step_jacobians(cell, axes, params, xs, before):
 def jacobian_norms(
     cell: Cell | Layer, params: Any, xs: Array, state: Any = None
 ) -> Array:
-    """How much of the last state still hangs on each one before it.
+    """How strongly the last state depends on each earlier one.
 
     Math:    ‖∂s_T/∂s_{T-ℓ}‖ = ‖J_T J_{T-1} … J_{T-ℓ+1}‖, Frobenius
     Shapes:  xs [T, ..., D], state parts [..., H] -> [T + 1, ...], the lags 0..T.
-    Cost:    one backward sweep, by hand, of N unit vectors a row side by side.
+    Args:
+        cell, params: as in `unroll`.
+    Cost:    one backward sweep, by hand, of N unit vectors per row side by side.
     Raises:  as `step_jacobians`.
     Source:  Pascanu et al. (2013), equation 5, its products.
     """
@@ -98,18 +102,18 @@ def jacobian_singular_values(jacobians: Array, *, window: int = 1) -> Array:
 
     Math:    log σ_i of J_t J_{t-1} … J_{t-w+1}. The product is never formed: with
              J_k Q_{k-1} = Q_k R_k (QR), it is Q_w (R_w … R_1), and log σ is Σ_k of the
-             logarithms of R_k's diagonal once the triangular product is diagonal. It
-             becomes so by doing the same with its transpose, again and again, each time
+             logarithms of R_k's diagonal once the triangular product is diagonal. It is
+             made so by repeating this with its transpose; each time, the rest shrinks
              by the factor (σ_{i+1}/σ_i)².
     Shapes:  jacobians [T, ..., N, N], as from `step_jacobians` ->
-             [T // window, ..., N], the largest first; windows stand side by side, what
-             is left at the end of T is not in them.
+             [T // window, ..., N], the largest first; windows do not overlap, and steps
+             left over at the end are not used.
     Args:
-        window: steps of one product. Logarithms over it: the growth of w steps.
-    Edge:    for a window of several steps, logarithms less than 0.01 apart are found to
-             that accuracy only, all others to 1e-4 or better; -inf where σ is 0.
-    Raises:  ValueError for another shape or a window outside 1..T, TypeError for
-             another dtype than a floating one.
+        window: w, the steps of one product.
+    Edge:    for a window of several steps, logarithms less than 0.01 apart are accurate
+             only to that, all others to 1e-4 or better; -inf where σ is 0.
+    Raises:  ValueError for a wrong shape or a window outside 1..T, TypeError if the
+             dtype is not floating.
     Source:  the product in factors: Golub, Sølna & Van Dooren (2000), SIAM J. Matrix
              Anal. Appl. 22, 1-19; repeated QR: Stewart (1999), SIAM J. Sci. Comput.
              20, 1336-1348.
@@ -135,7 +139,7 @@ def _log_singular_values(window, jacobians):
 
 
 def _log_singular_values_of_product(factors: Array) -> Array:
-    """Of factors[-1] … factors[0], [w, N, N]."""
+    """The same of the product factors[-1] … factors[0], [w, N, N]."""
 
     def triangular(factors):
         def one(q, factor):
@@ -167,9 +171,9 @@ def _log_singular_values_of_product(factors: Array) -> Array:
 def spectral_radius(matrices: Array) -> Array:
     """The largest absolute eigenvalue.
 
-    Shapes:  [..., N, N] -> [...], such as an Elman network's W_s, one gate's part of
-             W_s, or `step_jacobians`.
-    Raises:  TypeError for no array; ValueError if the last two axes are not square.
+    Shapes:  matrices [..., N, N] -> [...], such as an Elman network's W_s, one gate's
+             part of W_s, or `step_jacobians`.
+    Raises:  TypeError if it is not an array; ValueError if the last two axes differ.
     """
     matrices = as_array("matrices", matrices)
     _check_square("matrices", matrices, "[..., N, N]", 2)
@@ -177,14 +181,15 @@ def spectral_radius(matrices: Array) -> Array:
 
 
 def vanishing_conditions(w_s: Array, slope: float = 1.0) -> Conditions:
-    """What an Elman network's recurrent weights alone say of its gradient.
+    """What an Elman network's recurrent weights alone imply for its gradient.
 
     Math:    ‖∂s_t/∂s_{t-1}‖ ≤ σ_max(W_s) sup|Φ'| = η; η < 1: it vanishes
     Args:
         w_s: [H, H].
         slope: sup|Φ'|: 1 for tanh, relu and identity, 1/4 for sigmoid.
-    Raises:  TypeError if w_s is no array; ValueError if it is not square or slope not
-             positive.
+    Returns: `Conditions`.
+    Raises:  TypeError if w_s is not an array; ValueError if it is not square or slope
+             not positive.
     Source:  Pascanu et al. (2013), arXiv 1211.5063, §2.1: with γ = sup|Φ'|, σ_max < 1/γ
              is sufficient for vanishing; σ_max > 1/γ is necessary for exploding.
     """

@@ -1,11 +1,11 @@
-"""What every lag contributes to the gradient, and what leaving out the far ones costs.
+"""What each lag contributes to the gradient, and the bias from leaving out far ones.
 
 The gradient is a sum over the time t of an error and the step k where the parameters
 act on it (equations 59 and 60, summed over N). By lag ℓ = t - k:
 
     ∂E/∂W_s = Σ_ℓ C_ℓ      C_ℓ = Σ_t h_{t-ℓ-1}ᵀ δ_{t-ℓ}(t)
 
-with δ_k(t) from the error of step t alone. All lags come from one backward sweep that
+with δ_k(t) from the error of step t alone. One backward sweep gives all lags: it
 carries the adjoints of L errors side by side, one lag further at each step.
 """
 
@@ -37,11 +37,11 @@ from jaxrnn.model import unroll
 
 
 class LagNorms(NamedTuple):
-    """Norms by lag, arrays [L], the lags 0..L-1.
+    """Norms by lag, arrays [L], for the lags 0..L-1.
 
     params: of each lag's contribution to the gradient of each parameter.
-    adjoints: of ∂E_t/∂s_{t-lag}, over all t, rows and parts of the state; at lag 0 of a
-        layer, whose outputs need not be part of its state, ∂E_t/∂h_t beside them.
+    adjoints: of ∂E_t/∂s_{t-lag}, over all t, rows and parts of the state. For a layer,
+        whose outputs need not be part of its state, lag 0 includes ∂E_t/∂h_t.
     """
 
     params: Any
@@ -49,7 +49,7 @@ class LagNorms(NamedTuple):
 
 
 class _Sweep(NamedTuple):
-    """What a sweep over lags reads."""
+    """The inputs of a sweep over lags."""
 
     params: Any
     xs: Any
@@ -73,23 +73,26 @@ def lag_norms(
     lengths: Any = None,
     resets: Any = None,
 ) -> LagNorms:
-    """How much every lag contributes to the gradient.
+    """How much each lag contributes to the gradient.
 
     Math:    ‖C_ℓ‖ of C_ℓ = Σ_t ∂E_t/∂s_{t-ℓ} · ∂⁺s_{t-ℓ}/∂θ, for every leaf θ; and
              ‖∂E_t/∂s_{t-ℓ}‖. Σ_ℓ C_ℓ is the gradient.
     Shapes:  xs [T, ..., D], state parts [..., H] -> arrays [L].
     Args:
-        cotangents: ∂E/∂hs [T, ..., H]: an error at every step. None: only the final
-            state matters, and one ordinary backward sweep is enough.
-        final: ∂E/∂ the final state, parts [..., H]: an error at the last step, or at
-            each row's length; zeros by default.
-        lags: L, how many lags to follow, T by default.
+        cell, params: as in `unroll`.
+        cotangents: ∂E/∂hs [T, ..., H], for errors at every step; None if there is only
+            the error of `final`, for which one ordinary backward sweep is enough.
+        final: ∂E/∂ the final state, parts [..., H], for an error at the last step, or
+            at each row's length; zeros by default.
+        lags: L, the number of lags to follow; T by default.
         lengths, resets: as in `unroll`.
-    Cost:    with `final` alone, one sweep in T steps and the memory of one step. With
+    Returns: `LagNorms`.
+    Cost:    with `final` alone, one sweep of T steps with the memory of one step. With
              an error at every step (or lengths), L sweeps side by side: L times the
-             time of a backward pass, memory for L gradients and L adjoints.
-    Raises:  ValueError or TypeError, at trace time, as `unroll` does; for no step, no
-             error or lags outside 1..T; for a layer with a backward direction.
+             work of a backward pass, memory for L gradients and L adjoints.
+    Raises:  ValueError or TypeError, at trace time, as `unroll` does; if there is no
+             step or no error, for lags outside 1..T, or for a layer with a backward
+             direction.
     Source:  Pascanu et al. (2013), arXiv 1211.5063, equations 3-5, their temporal
              contributions.
     """
@@ -109,13 +112,16 @@ def truncation_bias(
     lengths: Any = None,
     resets: Any = None,
 ) -> Alignment:
-    """What truncated BPTT loses, for every K at once.
+    """What truncated BPTT loses, for every truncation length K at once.
 
-    Math:    G_K = Σ_{ℓ<K} C_ℓ: every error is sent back through K steps, its own the
-             first. G = G_T is the whole gradient, by `bptt`.
-    Args:    as in `lag_norms`, and as its cost; K goes from 1 to `lags`.
-    Returns: the `Alignment` of each G_K to G over all parameters together, arrays [L];
-             NaN where the gradient is zero.
+    Math:    G_K = Σ_{ℓ<K} C_ℓ: every error is sent back through K steps, including its
+             own. G = G_T is the whole gradient, by `bptt`.
+    Args:
+        cell, params, xs, state, cotangents, final, lengths, resets: as in `lag_norms`.
+        lags: the largest K.
+    Returns: the `Alignment` of each G_K with G over all parameters together, arrays
+             [L] for K = 1..L; NaN where the gradient is zero.
+    Cost:    as `lag_norms`.
     Raises:  as `lag_norms`.
     Source:  Williams & Peng (1990), Neural Computation 2, 490-501, BPTT(h).
     """
@@ -195,7 +201,7 @@ def _by_lag(
     pull = partial(_pull_step, cell, params, restart)
     steps = (xs, before, marks)
 
-    if cotangents is None and lengths is None:  # one error: the step tells the lag
+    if cotangents is None and lengths is None:  # one error: each step is one lag
 
         def one_lag(carry, step):
             adjoint, carry = carry
@@ -207,7 +213,7 @@ def _by_lag(
         _, found = lax.scan(one_lag, (final, carry), last, reverse=True)
         return jax.tree.map(lambda a: a[::-1], found)
 
-    # ∂E_{k+ℓ}/∂s_k for every ℓ: the errors still to come, side by side
+    # ∂E_{k+ℓ}/∂s_k for every ℓ: the errors of later steps, side by side
     adjoints = jax.tree.map(lambda a: _first_of(lags, a), final)
     sums = jax.tree.map(
         lambda p: jnp.zeros((lags, *p.shape), widen(p).dtype), real_only(params)
@@ -246,7 +252,7 @@ def _first_of(lags: int, a: Array) -> Array:
 
 
 def _one_lag_further(marks: Marks, adjoints: Any) -> Any:
-    """Every adjoint a lag on, where a step was made; the farthest is left behind."""
+    """Shift every adjoint by one lag where a step was taken, dropping the farthest."""
 
     def further(a):
         return jnp.concatenate([jnp.zeros_like(a[:1]), a[:-1]])

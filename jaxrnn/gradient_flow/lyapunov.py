@@ -1,4 +1,4 @@
-"""Lyapunov exponents: how fast states near each other part, and gradients grow."""
+"""Lyapunov exponents: how fast nearby states separate, and gradients grow."""
 
 from functools import partial
 from typing import Any, Literal
@@ -25,21 +25,24 @@ def lyapunov_spectrum(
     warmup: int = 0,
     order: Literal["tangent", "adjoint"] = "tangent",
 ) -> Array:
-    """The Lyapunov exponents of a driven network, in nats a step.
+    """The Lyapunov exponents of a driven network, in nats per step.
 
     Math:    J_t Q_{t-1} = Q_t R_t (QR);  χ_i = mean_t log |R_t[i, i]|
     Shapes:  xs [T, ..., D], state parts [..., H] -> [..., count], the largest first.
     Args:
-        count: how many, the largest ones; all N by default.
-        warmup: steps at the start of the sweep in which Q turns to its directions and
-            which are left out of the mean.
-        order: "tangent" goes forward in time with J (forward mode); "adjoint" goes
-            backward with Jᵀ by hand, the way that gradients take. Both tend to the
-            same exponents as T grows.
-    Returns: exp(χ_1) is the mean factor by which gradients grow a step; χ_1 below 0
-             they vanish, above they explode. -inf for a direction that is lost.
-    Raises:  ValueError for no step, a count outside 1..N, a warmup outside 0..T-1 or
-             another order; as `unroll` does; for a layer with a backward direction.
+        cell, params: as in `unroll`.
+        count: the number of exponents, from the largest; all N by default.
+        warmup: steps at the start of the sweep, in which Q settles, that are left out
+            of the mean.
+        order: "tangent" runs forward in time with J (forward mode); "adjoint" runs
+            backward with Jᵀ by hand, as gradients do. Both converge to the same
+            exponents as T grows.
+    Returns: the exponents χ. Gradients grow by exp(χ_1) per step on average: they
+             vanish if χ_1 < 0 and explode if χ_1 > 0. -inf for a direction that is
+             lost.
+    Raises:  ValueError if there is no step, for a count outside 1..N, a warmup outside
+             0..T-1, an unknown order or a layer with a backward direction; as `unroll`
+             does.
     Source:  Benettin et al. (1980), Meccanica 15, 9-20; for recurrent networks: Vogt et
              al. (2022), Front. Appl. Math. Stat. 8, 818799; Engelken, Wolf & Abbott
              (2023), Phys. Rev. Research 5, 043044.
@@ -66,7 +69,7 @@ def _spectrum(cell, count, warmup, order, batch_axes, params, xs, before):
             q, r = jnp.linalg.qr(moved)
             return q, jnp.log(jnp.abs(jnp.diagonal(r)))
 
-        # any frame will do that is not aligned with the network's own directions
+        # any start that is not aligned with the network's own directions
         units = units_of(before, 1)
         frame = jax.nn.initializers.orthogonal()
         start = frame(jax.random.key(0), (len(units), count), jnp.float32)

@@ -1,4 +1,4 @@
-"""Where a run breaks: the first step, part of the state and row that is NaN or inf."""
+"""Finding the first step, part of the state and row that is NaN or inf."""
 
 import math
 from functools import partial
@@ -19,10 +19,11 @@ from jaxrnn.model import unroll
 
 
 class Place(NamedTuple):
-    """Where, as int32 scalars, -1 for nowhere.
+    """A place in a run, as int32 scalars; -1 for nowhere.
 
-    step: counted from 0. part: of the state, in the order of `jax.tree.leaves`.
-    row: of the batch, its axes counted through as one.
+    step: counted from 0.
+    part: of the state, in the order of `jax.tree.leaves`.
+    row: of the batch, with its axes flattened.
     """
 
     step: Array
@@ -31,8 +32,11 @@ class Place(NamedTuple):
 
 
 class Nonfinite(NamedTuple):
-    """The first place in time of a state, and the one where going back an adjoint first
-    is: the last in time."""
+    """The first NaN or inf in each pass.
+
+    forward: of a state, the earliest in time.
+    backward: of an adjoint, the first that the backward pass meets: the latest in time.
+    """
 
     forward: Place
     backward: Place
@@ -50,18 +54,20 @@ def first_nonfinite(
     lengths: Any = None,
     resets: Any = None,
 ) -> Nonfinite:
-    """Find where the states, and where the adjoints, are first NaN or inf.
+    """Find where the states and the adjoints first become NaN or inf.
 
-    Works inside `jit`, and leaves JAX's own switches for NaN as they are.
+    It works inside `jit` and does not change JAX's NaN settings.
 
+    Shapes:  xs [T, ..., D], state parts [..., H].
     Args:
-        cotangents, final: the errors, as in `bptt`. With neither, only the forward
-            pass is looked at.
-        subnormal: look for numbers too small for full precision as well, which are the
-            last before a gradient vanishes to 0. (XLA on a CPU makes zeros of them.)
-        lengths, resets: as in `unroll`. Past a row's length nothing is looked at.
-    Returns: `Nonfinite`. Several in one step: the first part of the state, then the
-             first row.
+        cell, params: as in `unroll`.
+        cotangents, final: the errors, as in `bptt`. Without them only the forward pass
+            is searched.
+        subnormal: also search for numbers too small for full precision, the last
+            before a gradient vanishes to 0. (XLA on a CPU flushes them to zero.)
+        lengths, resets: as in `unroll`. Steps past a row's length are not searched.
+    Returns: `Nonfinite`. Within one step, the first part of the state, then the first
+             row.
     Raises:  as `unroll` and `bptt` do.
     """
     check_flag("subnormal", subnormal)
@@ -104,7 +110,7 @@ def _first(subnormal: bool, backward: bool, axes: tuple[int, ...], parts: Any) -
 
 
 def _is_subnormal(a: Array) -> Array:
-    """By its bits: arithmetic may take a subnormal number for zero."""
+    """Whether by its bits: arithmetic may treat a subnormal number as zero."""
     info = jnp.finfo(a.dtype)
     integer = jnp.dtype(f"uint{info.bits}")
     bits = lax.bitcast_convert_type(a, integer)

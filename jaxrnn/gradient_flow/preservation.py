@@ -1,4 +1,4 @@
-"""Pascanu's Ω: a regulariser that asks each step to keep the gradient's norm."""
+"""Pascanu's Ω: a regulariser that makes each step preserve the gradient's norm."""
 
 from functools import partial
 from typing import Any, NamedTuple
@@ -17,10 +17,10 @@ from jaxrnn.model import trajectory
 
 
 class Preservation(NamedTuple):
-    """Ω, its gradient, and what it is added to.
+    """Ω, its gradient, and the gradient of the error.
 
     value: Ω. w_s: ∂⁺Ω/∂W_s [H, G·H]. gradient: ∂E/∂params, by `bptt`.
-    alignment: of ∂⁺Ω/∂W_s to ∂E/∂W_s.
+    alignment: of ∂⁺Ω/∂W_s with ∂E/∂W_s.
     """
 
     value: Array
@@ -38,17 +38,20 @@ def norm_preservation(
     *,
     final: Any = None,
 ) -> Preservation:
-    """How far each step is from keeping the norm of what goes back through it.
+    """How far each step is from preserving the norm of the gradient.
 
     Math:    Ω = Σ_t (ρ_t - 1)², ρ_t = ‖λ_t ∂s_t/∂s_{t-1}‖ / ‖λ_t‖, mean over rows.
              By hand, with c_{t-1} = λ_t ∂s_t/∂s_{t-1}, whose h part holds δr_t W_sᵀ:
              ∂⁺Ω/∂W_s = Σ_t 2 (ρ_t - 1) / (‖λ_t‖ ‖c_{t-1}‖) h-part(c_{t-1})ᵀ δr_t
-             The states, λ and Φ' are held fixed: only W_s as it stands in c_{t-1}
-             counts, which is the immediate derivative ∂⁺.
-    Shapes:  as in `bptt`.
+             The states, λ and Φ' are held fixed and only the W_s in c_{t-1} is
+             differentiated: this is the immediate derivative ∂⁺.
+    Shapes:  xs [T, ..., D], state parts [..., H], as in `bptt`.
+    Args:
+        cell, params, xs, state, cotangents, final: as in `bptt`; no layer.
+    Returns: a `Preservation`.
     Use:     add α · w_s to the gradient of W_s before it is clipped.
-    Edge:    a step where ‖λ_t‖ or ‖c_{t-1}‖ is zero adds nothing to ∂⁺Ω, and one where
-             ‖λ_t‖ is zero nothing to Ω.
+    Edge:    a step where ‖λ_t‖ is zero adds nothing to Ω, and one where ‖λ_t‖ or
+             ‖c_{t-1}‖ is zero adds nothing to ∂⁺Ω.
     Raises:  TypeError for a layer; otherwise as `bptt` does.
     Source:  Pascanu et al. (2013), arXiv 1211.5063, §3.3, equations 9 and 10; the
              ratio is of norms, as in equation 9.
@@ -80,6 +83,6 @@ def _omega(cell, params, xs, before, adjoints, d_r):
 
 
 def _norms(state: Any) -> Array:
-    """Of every row, over all parts: [T, ...]."""
+    """The norm of every row, over all parts: [T, ...]."""
     squares = sum((part * part).sum(-1) for part in jax.tree.leaves(state))
     return jnp.sqrt(squares)

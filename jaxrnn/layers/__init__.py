@@ -1,9 +1,8 @@
-"""Layers: cells put together, which `unroll`, `bptt` and `network` take as they take a
-cell.
+"""Layers: cells combined; `unroll`, `bptt` and `network` take one like a cell.
 
 A layer is a record like a cell; its params and its state nest as its parts do. Noise is
-drawn beforehand, by `draw_noise`, and given to the run: the same noise is the same
-function, whatever the gradient, the chunks or the pieces.
+drawn before a run, by `draw_noise`: the same noise makes the same function, whatever
+the gradient, the chunks or the pieces.
 """
 
 from jaxrnn.layer import CellNoise as CellNoise

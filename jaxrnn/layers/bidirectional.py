@@ -1,4 +1,4 @@
-"""Layers that run backward in time: beside one that runs forward, or alone."""
+"""Layers that run backward in time, alone or beside one that runs forward."""
 
 from collections.abc import Callable
 from operator import itemgetter
@@ -19,7 +19,7 @@ Merge = Literal["concat", "sum", "product", "mean"]
 
 
 class Directions(NamedTuple):
-    """Of the part that runs forward in time and of the one that runs backward."""
+    """Anything of the `forward` part and of the `backward` part, such as params."""
 
     forward: Any
     backward: Any
@@ -47,13 +47,15 @@ def bidirectional(
     at each row's last step. A reset separates two steps in both directions.
 
     Args:
-        layer: what runs forward.
-        backward: what runs backward; the same by default, with parameters of its own.
-        merge: "concat" (on the last axis, forward first), "sum", "product" or "mean"
-            of the outputs; or None, which gives `Directions` of both.
-    Raises:  TypeError or ValueError for what is no layer or an unknown merge; at trace
-             time for outputs of different sizes that are to be merged by element, for
-             those that are no single array, and for parts that read different inputs.
+        layer: the cell or layer that runs forward.
+        backward: the one that runs backward; by default the same, with separate params.
+        merge: how the outputs are merged: "concat" (forward first) to [T, ..., 2H],
+            "sum", "product" or "mean" to [T, ..., H], or None, which gives
+            `Directions` of both.
+    Returns: a `Layer`.
+    Raises:  TypeError or ValueError if a part is not a layer or merge is unknown; at
+             trace time for a merge by element of outputs of different sizes, a merge of
+             outputs that are not single arrays, or parts that read different inputs.
     Source:  Schuster & Paliwal (1997), IEEE Trans. Signal Processing 45, 2673-2681.
     """
     parts = Directions(
@@ -122,12 +124,15 @@ def bidirectional(
 
 @by_value
 def backward_only(layer: Cell | Layer) -> Layer:
-    """A layer that runs from the last step to the first; params and state are its own.
+    """A layer run from the last step to the first, with the same params and state.
 
     With lengths it starts at each row's last step; outputs stay beside their inputs.
-    A run of it with `reverse=True` goes forward.
+    With `reverse=True` it runs forward.
 
-    Raises:  TypeError for what is no layer.
+    Args:
+        layer: a cell or a layer.
+    Returns: a `Layer`.
+    Raises:  TypeError if `layer` is not a layer.
     """
     part = as_layer(layer, "layer")
 

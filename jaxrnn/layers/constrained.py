@@ -1,4 +1,4 @@
-"""A layer whose parameters are a function of those that are trained."""
+"""A layer whose parameters are a function of the trained ones."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,10 +15,10 @@ def constrained(
     *,
     raw: Callable[[Any], Any] | None = None,
 ) -> Layer:
-    """A layer that runs on `constrain(params)`: said once, used in every run.
+    """A layer that runs on `constrain(params)` wherever it is used.
 
-    Whatever takes the layer is given the raw parameters, those that are trained: runs,
-    instruments, checks and optimisers. Gradients are with respect to them.
+    Runs, checks and optimisers all take the raw parameters, which are the trained
+    ones; gradients are with respect to them.
 
         signs = jnp.where(jnp.arange(64) < 51, 1.0, -1.0)     # Dale's law
 
@@ -30,12 +30,13 @@ def constrained(
     Args:
         layer: a cell or a layer.
         constrain: `constrain(raw params) -> params` of the layer, pure and
-            differentiable: a mask, a product of two factors, a matrix exponential of an
-            antisymmetric matrix.
-        raw: `raw(params) -> raw params`, applied to what the layer's `init` draws; by
-            default they are the same.
-    Raises:  TypeError for what is no layer or no function; at trace time for
-             constrained parameters that are not the layer's.
+            differentiable: a mask, a product of two factors, the matrix exponential of
+            an antisymmetric matrix.
+        raw: `raw(params) -> raw params`, applied after the layer's `init`; by default
+            the identity.
+    Returns: a `Layer`.
+    Raises:  TypeError if `layer` is not a layer or an argument not a function; at trace
+             time if the constrained parameters do not fit the layer.
     """
     inner = as_layer(layer, "layer")
     for name, f in (("constrain", constrain), ("raw", raw)):

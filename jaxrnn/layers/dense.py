@@ -1,4 +1,4 @@
-"""A layer without a memory: one affine map and an activation, at every step."""
+"""A layer without memory: an affine map and an activation at every step."""
 
 from typing import NamedTuple
 
@@ -31,7 +31,9 @@ def dense(activation: str = "identity") -> Layer:
              (128, 64, 32))`.
     Args:
         activation: "identity", "tanh", "sigmoid", "relu" or another of `elman`'s.
-    Raises:  ValueError for an unknown activation; at trace time for other features.
+    Returns: a `Layer`.
+    Raises:  ValueError for an unknown activation; at trace time if xs has not W's D
+             features.
     """
     check_choice("activation", activation, sorted(ACTIVATIONS))
     phi = ACTIVATIONS[activation].phi

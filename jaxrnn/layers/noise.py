@@ -1,4 +1,4 @@
-"""The noise of a layer, drawn before a run."""
+"""Drawing a layer's noise before a run."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -18,10 +18,13 @@ def draw_noise(
 ) -> Any:
     """Draw the noise of one run over inputs like xs, for `unroll(noise=...)`.
 
-    Shapes:  xs [T, ..., D], of which the shape and dtype are read.
+    Args:
+        key: a random key.
+        layer, params: a layer, such as `noisy(lstm(), state=0.1)`, and its params.
+        xs: inputs [T, ..., D]; only their shape and dtype are read.
     Returns: a pytree of masks; None for a layer without noise, such as a cell.
-    Raises:  ValueError or TypeError for what is no key, or for parameters or a shape or
-             dtype of xs that are not this layer's.
+    Raises:  ValueError or TypeError for an invalid key, or params or xs that do not fit
+             the layer.
     """
     check_key(key)
     layer = as_layer(layer, "layer")
@@ -36,7 +39,7 @@ def draw_noise(
 
 
 def draw_mask(key: Array, rate: float, shape: Sequence[int], like: Array) -> Any:
-    """A mask of zeros and 1/(1-rate), so that the mean is 1; None at rate 0."""
+    """Draw a mask of zeros and 1/(1-rate), whose mean is 1; None at rate 0."""
     if rate == 0:
         return None
     keep = jax.random.bernoulli(key, 1 - rate, shape)

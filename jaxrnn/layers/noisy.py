@@ -1,4 +1,4 @@
-"""Dropout, DropConnect and zoneout for a cell."""
+"""Dropout, DropConnect and zoneout."""
 
 from typing import NamedTuple
 
@@ -15,7 +15,7 @@ from jaxrnn.layers.noise import check_rate, draw_mask
 
 
 class InputNoise(NamedTuple):
-    """A mask [..., D] on the inputs, one for all steps, and the cell's own noise."""
+    """The inputs' mask [..., D], one for all steps, and the cell's noise."""
 
     mask: Array | None
     cell: CellNoise
@@ -30,18 +30,20 @@ def noisy(
     weights: float = 0.0,
     zoneout: float | tuple[float, ...] = 0.0,
 ) -> Layer:
-    """A cell with dropout, DropConnect or zoneout. Params and state are the cell's.
+    """A cell with dropout, DropConnect or zoneout.
 
     Args:
-        inputs: dropout of the inputs, one mask for all steps of a sequence.
-        state: dropout of h before W_s, one mask for all steps of a sequence. A product
-            of the gate map's own is left as it is.
-        weights: dropout of W_s's elements, one mask for all steps and rows.
-        zoneout: the chance of each unit to keep its value of the step before; one rate
-            or one for each part of the state, such as (h, c). Without noise, each unit
-            keeps that share of it.
-    Raises:  TypeError for what is no cell; ValueError for a rate outside [0, 1) or
-             another number of zoneout rates than the state has parts.
+        cell: the cell, whose params and state the layer keeps.
+        inputs: dropout rate of the inputs, one mask [..., D] for all steps.
+        state: dropout rate of h before W_s, one mask [..., H] for all steps. Products
+            inside the gate map are not masked.
+        weights: dropout rate of W_s's elements, one mask for all steps and rows.
+        zoneout: the probability that a unit keeps its previous value; one rate, or one
+            for each part of the state, such as (h, c). Without noise, each unit keeps
+            that share of its previous value.
+    Returns: a `Layer`.
+    Raises:  TypeError if `cell` is not a cell; ValueError for a rate outside [0, 1), or
+             if the number of zoneout rates is not that of the state's parts.
     Source:  inputs, state: Gal & Ghahramani (2016), arXiv 1512.05287, §4.2. weights:
              Wan et al. (2013), in W_s: Merity, Keskar & Socher (2018), arXiv
              1708.02182, §2. zoneout: Krueger et al. (2017), arXiv 1606.01305, §3.2.
@@ -55,7 +57,7 @@ def noisy(
         check_rate("zoneout", rate)
 
     def kept(parts, draw):
-        """`draw(rate, part)` of every part of the state; None without zoneout."""
+        """`draw(rate, part)` for every part of the state; None without zoneout."""
         rates = zoneout if isinstance(zoneout, tuple) else (zoneout,) * len(parts)
         if len(rates) != len(parts):
             raise ValueError(

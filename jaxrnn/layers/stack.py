@@ -1,4 +1,4 @@
-"""Layers one above the other."""
+"""Layers stacked on each other."""
 
 from collections.abc import Sequence
 from operator import itemgetter
@@ -21,7 +21,7 @@ Skip = Literal["residual", "input"]
 
 
 class StackNoise(NamedTuple):
-    """Of each layer of a stack, and the masks [T, ..., H] between them."""
+    """The noise of each layer of a stack, and the masks [T, ..., H] between them."""
 
     layers: tuple
     between: tuple
@@ -68,21 +68,21 @@ def _check_residual(i: int, below: int, width: int) -> None:
 def stack(
     *layers: Cell | Layer, skip: Skip | None = None, dropout: float = 0.0
 ) -> Layer:
-    """Layers one above the other, each reading the outputs of the one below.
+    """Stack layers, each reading the outputs of the one below.
 
-    Its params and its state are tuples of the layers'. `init`'s `hidden_size` is that
-    of every layer, or a tuple of theirs: `stack(lstm(), gru()).init(key, 3, (32, 16))`.
+    Its params and its state are tuples of the layers'. `init`'s `hidden_size` is one
+    size or one per layer: `stack(lstm(), gru()).init(key, 3, (32, 16))`.
 
     Args:
-        layers: cells or layers, the one that reads xs first.
-        skip: "residual", to every layer's outputs but the first one's its inputs are
-            added; "input", every layer but the first reads xs beside the outputs
-            below; None.
-        dropout: the rate at which outputs are dropped between the layers, at every
-            step anew, in a run with noise.
-    Raises:  TypeError or ValueError for what is no layer, none at all, an unknown skip
-             or a rate outside [0, 1); at trace time for layers of different sizes with
-             "residual", and for outputs that the next layer cannot read.
+        layers: cells or layers; the first reads xs [T, ..., D].
+        skip: "residual" adds the inputs of every layer but the first to its outputs;
+            "input" feeds xs to every layer beside the outputs below; None does neither.
+        dropout: the rate at which outputs between layers are dropped in a run with
+            noise, with a new mask at every step.
+    Returns: a `Layer`.
+    Raises:  TypeError or ValueError if there are no layers, one is not a layer, skip is
+             unknown or the rate outside [0, 1); at trace time for layers of different
+             sizes with "residual", or outputs that the next layer cannot read.
     Source:  "input": Graves (2013), arXiv 1308.0850, §2; dropout: Zaremba, Sutskever &
              Vinyals (2014), arXiv 1409.2329, equation 4ff.
     """

@@ -16,7 +16,7 @@ from jaxrnn.layer import Layer
 
 
 class Learned(NamedTuple):
-    """A layer's parameters, and its learned initial state, parts [H]."""
+    """A layer's parameters and its learned initial state, parts [H]."""
 
     layer: Any
     start: Any
@@ -24,12 +24,17 @@ class Learned(NamedTuple):
 
 @by_value
 def learned_start(layer: Cell | Layer) -> Layer:
-    """A layer whose initial state is learned: its params are `Learned(layer, start)`.
+    """A layer with a learned initial state: its params are `Learned(layer, start)`.
 
-    The start is the layer's own at first (zeros for a cell), one for all rows; it is
-    what a run without a given state begins with, and its gradient is the rows' sum.
-    Where a state holds what has no gradient, such as a counter, None stands in `start`,
-    and the layer's own is kept.
+    `start`, parts [H], is one state for all rows; `init` sets it to the layer's own
+    initial state (zeros for a cell). A run starts from it unless a state is given, and
+    its gradient is summed over rows. Parts without a gradient, such as a counter, are
+    None in `start` and stay the layer's own.
+
+    Args:
+        layer: a cell or a layer.
+    Returns: a `Layer`.
+    Raises:  TypeError if `layer` is not a layer.
     """
     inner = as_layer(layer, "layer")
 

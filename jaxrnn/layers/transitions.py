@@ -1,4 +1,4 @@
-"""A transition of the caller's own: any pure step as a layer."""
+"""Any pure step as a layer."""
 
 from collections.abc import Callable
 from inspect import Parameter, signature
@@ -20,32 +20,31 @@ def transition(
     output_size: Callable[[Any], int] | None = None,
     x_ndim: int | tuple[int, ...] = 1,
 ) -> Transition:
-    """Any pure step as a layer, for all that a cell can be given to.
+    """Make a layer from any pure step.
 
-    The step is written for one row and is mapped over the batch. Its derivative is
-    JAX's, but taken a chunk of time at once: inside the backward loop stands only
-    ∂s_t/∂s_{t-1}, and every parameter's gradient is one vjp of the whole chunk, summed
-    in float32 or better.
+    The step is written for one row and mapped over the batch. Its derivative is JAX's,
+    but taken for a chunk of time at once: the backward loop holds only ∂s_t/∂s_{t-1},
+    and every parameter's gradient is one vjp of the whole chunk, summed in float32 or
+    better.
 
     Math:    (s_t, y_t) = step(params, s_{t-1}, x_t);  backward over time
              λ_{t-1} = g_{t-1} + (∂s_t/∂s_{t-1})ᵀ λ_t + (∂y_t/∂s_{t-1})ᵀ ȳ_t  and
              ∂E/∂params = Σ_t (∂s_t/∂params)ᵀ λ_t + (∂y_t/∂params)ᵀ ȳ_t
     Args:
-        step: `step(params, state, x) -> (state, output)`, pure, of one row; params,
-            state, x and output are pytrees. Integers, booleans and random keys may be
-            among them and get no gradient: a key for every step, in x, draws its noise.
-        initial_state: `initial_state(params) -> state`, of one row.
-        init: `init(key, input_size, hidden_size) -> params`, called with `bias` and
-            `dtype` too where it has them; None if params are made elsewhere.
+        step: `step(params, state, x) -> (state, output)`, pure, for one row, x [D];
+            params, state, x and output are pytrees. Integers, booleans and random keys
+            in them get no gradient; for noise, put a key for each step into x.
+        initial_state: `initial_state(params) -> state`, for one row.
+        init: `init(key, input_size, hidden_size) -> params`, also called with `bias`
+            and `dtype` if it takes them; None if params are made elsewhere.
         output_size: `output_size(params) -> int`, the features of the output; by
             default the last axis of the state's first leaf.
-        x_ndim: how many axes one row's x has: 1 for a vector, 0 for a number; of a
-            pytree, one number for all its leaves or a tuple, in `jax.tree.leaves`'
-            order.
-    Returns: a `Transition`, equal for the same arguments, so that it compiles once.
-    Raises:  TypeError or ValueError for what is no function or no number of axes; at
-             trace time for a step that gives another state than it was given.
-    Edge:    padding past a row's length reads as zeros: a step must be finite there.
+        x_ndim: the number of axes of one row's x: 1 for a vector, 0 for a number; for a
+            pytree, one number for all leaves or a tuple in `jax.tree.leaves` order.
+    Returns: a `Transition`, the same for the same arguments, so that it compiles once.
+    Raises:  TypeError or ValueError for an invalid argument; at trace time if the step
+             returns another kind of state than it was given.
+    Edge:    padding past a row's length is zeros; the step must be finite there.
     """
     for name, value in (("step", step), ("initial_state", initial_state)):
         if not callable(value):
@@ -76,7 +75,7 @@ def transition(
 
 
 def _taken(function: Callable[..., Any], options: dict[str, Any]) -> dict[str, Any]:
-    """Those options that a function has."""
+    """The options that a function takes."""
     parameters = signature(function).parameters
     if any(p.kind is Parameter.VAR_KEYWORD for p in parameters.values()):
         return options

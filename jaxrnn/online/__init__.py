@@ -1,7 +1,7 @@
-"""Gradients carried forward in time: no way back, nothing stored of the past.
+"""Gradients carried forward in time, without a backward pass over the sequence.
 
-All are `Online` records, as learners step by step and, by `gradient`, as oracles over a
-sequence. With N numbers of state, P parameters, B rows:
+All are `Online` records: they learn step by step, and `gradient` sums one over a
+sequence. With a state of size N, P parameters, B rows:
 
     method              gradient           time a step    memory
     bptt                exact              B (N² + P)     B N T

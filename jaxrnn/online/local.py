@@ -1,12 +1,12 @@
-"""Gradients by traces: what a parameter did to its own unit, and nothing farther.
+"""Gradients by traces: each parameter's influence on its own unit alone.
 
-A parameter acts at once on one unit j. With e_t its trace, one number for each part of
+A parameter acts directly on one unit j. With e_t its trace, one number for each part of
 that unit's state, and D_t the unit's own block of the step's Jacobian,
 
     e_t = D_t e_{t-1} + ∂⁺s_t[j]/∂θ      ∂E_t/∂θ ≈ ∂E_t/∂s_t[j] e_t
 
-SnAp-1 has in D_t all by which a unit acts on itself, its own element of W_s included;
-e-prop only what does not go through W_s; RFLO a number in place of it.
+In SnAp-1, D_t is the full influence of a unit on itself, including its diagonal element
+of W_s; in e-prop only the part that does not pass through W_s; in RFLO one number.
 """
 
 from collections.abc import Callable
@@ -30,15 +30,18 @@ from jaxrnn.online.record import (
 
 
 class Traces(NamedTuple):
-    """The state, and of each of its parts the traces, leaves [..., *leaf]."""
+    """The state, and the traces of each of its parts, leaves [..., *leaf]."""
 
     state: Any
     of_params: tuple[Any, ...]
 
 
 def snap1(cell: Cell) -> Online:
-    """RTRL with the influences kept that one step makes, of a unit on itself.
+    """SnAp-1: RTRL that keeps only the influences that a single step creates.
 
+    Args:
+        cell: an independent cell, such as `lstm()`.
+    Returns: an `Online`.
     Raises:  ValueError for a cell whose gate map mixes units; TypeError for a layer.
     Source:  Menick et al. (2021), arXiv 2006.07232, §3, SnAp-1.
     """
@@ -46,11 +49,14 @@ def snap1(cell: Cell) -> Online:
 
 
 def eprop(cell: Cell) -> Online:
-    """Eligibility propagation: what passes inside a unit, past W_s.
+    """Eligibility propagation: traces of what stays inside a unit, not through W_s.
 
-    With the true ∂E_t/∂h_t as the learning signal ("symmetric e-prop"); a random
-    feedback is another `cotangent`.
+    The learning signal is the true ∂E_t/∂h_t ("symmetric e-prop"); for random feedback
+    pass another `cotangent`.
 
+    Args:
+        cell: an independent cell, such as `lstm()`.
+    Returns: an `Online`.
     Raises:  as `snap1`.
     Source:  Bellec et al. (2020), Nature Communications 11, 3625, equations 3, 4, 13.
     """
@@ -58,12 +64,16 @@ def eprop(cell: Cell) -> Online:
 
 
 def rflo(cell: Cell, decay: float) -> Online:
-    """Random feedback local online learning: traces that fade by one factor.
+    """Random feedback local online learning: traces that decay by one factor.
 
     e_t = decay e_{t-1} + ∂⁺s_t/∂θ. For a leaky network, s_t = (1-α) s_{t-1} + α Φ(a_t),
-    decay is 1-α and the traces are e-prop's. The random feedback is the caller's
+    decay is 1-α and the traces are e-prop's. Random feedback is a choice of
     `cotangent`.
 
+    Args:
+        cell: an independent cell, such as `elman()`.
+        decay: in [0, 1).
+    Returns: an `Online`.
     Raises:  ValueError unless 0 <= decay < 1; as `snap1`.
     Source:  Murray (2019), eLife 8, e43299, equation 3.
     """
@@ -128,9 +138,10 @@ def _local(name: str, cell: Cell, blocks: Callable[..., Any]) -> Online:
 
 
 def _derivatives(cell, params, state, x) -> list[_Part]:
-    """Of each part, by the cell's own derivative by hand: one pull-back a part.
+    """The derivatives of each part, by one hand-made pull-back per part.
 
-    The gate map keeps to units, so that a pull-back of ones is every unit's derivative.
+    Units are independent in the gate map, so pulling back ones gives every unit's
+    derivative.
     """
     z, r = input_map(params, x), recurrent_map(params, state[0])
     new, kept = cell.gate(params.own, z, r, state)
@@ -148,19 +159,19 @@ def _derivatives(cell, params, state, x) -> list[_Part]:
 
 
 def _own_blocks(params: Params, parts: list[_Part], *, recurrent: bool) -> Any:
-    """D_t: ∂ each part / ∂ each part before, [H] each."""
+    """D_t: ∂ each part / ∂ each part of the previous state, [H] each."""
     blocks = [list(part.before) for part in parts]
     units = len(parts[0].before[0])
     if recurrent and params.w_s.shape[1]:
         gates = params.w_s.reshape(units, -1, units)
-        own = jnp.diagonal(gates, axis1=0, axis2=2)  # [G, H]: a unit's on itself
+        own = jnp.diagonal(gates, axis1=0, axis2=2)  # [G, H]: each unit on itself
         for row, part in zip(blocks, parts, strict=True):
             row[0] = row[0] + (part.r.reshape(-1, units) * own).sum(0)
     return blocks
 
 
 def _at_once(params: Params, part: _Part, x: Any, h: Any) -> Params:
-    """∂⁺ of a part of every unit by each parameter."""
+    """∂⁺ of one part of every unit's state with respect to each parameter."""
     return Params(
         w_x=jnp.outer(x, part.z),
         w_s=jnp.outer(h, part.r),
@@ -171,7 +182,7 @@ def _at_once(params: Params, part: _Part, x: Any, h: Any) -> Params:
 
 
 def _scale(row: Any, tree: Any) -> Any:
-    """Every leaf times its unit's number; [..., G·H] by [H]."""
+    """Multiply every leaf by one number per unit; [..., G·H] by [H]."""
 
     def of_leaf(a):
         wide = jnp.tile(row, a.shape[-1] // len(row))

@@ -1,4 +1,4 @@
-"""What a gradient carried forward in time is, and its sum over a sequence."""
+"""The record of a gradient carried forward in time, and its sum over a sequence."""
 
 from collections.abc import Callable
 from functools import partial
@@ -18,20 +18,19 @@ from jaxrnn.layer import Layer
 
 
 class Online(NamedTuple):
-    """A record of pure functions: a gradient that needs no way back through time.
+    """A record of pure functions that carry a gradient forward in time.
 
     init(params, state, x=None) -> memory, which holds the state before the first step,
-        parts [..., H], and what is carried beside it; x, an input like those to come,
-        is read by `truncated` alone, and not of a cell
+        parts [..., H], and what the method carries; x, an input like those to come, is
+        needed only by `truncated` of a layer
     update(params, memory, x, cotangent) -> (memory, grads), one step with x [..., D];
-        `cotangent(h)` gives ∂E_t/∂h_t [..., H] from the new output, and grads is the
+        `cotangent(h)` returns ∂E_t/∂h_t [..., H] for the new output, and grads is the
         step's share of ∂E/∂params, summed over the batch
-    layer: what it learns.
+    layer: the layer that it learns.
 
-    Of outputs, states and params that are pytrees, None stands in a gradient's or a
-    cotangent's place for integers, booleans and keys, which have none. Both functions
-    raise a ValueError or TypeError, at trace time, for arguments of another kind, shape
-    or dtype than the cell's.
+    Gradients and cotangents are None in the place of integers, booleans and keys. Both
+    functions raise a ValueError or TypeError, at trace time, for arguments that do not
+    fit the cell.
     """
 
     init: Callable[..., Any]
@@ -42,11 +41,11 @@ class Online(NamedTuple):
 def learner(
     cell: Cell | Layer, start: Callable[..., Any], advance: Callable[..., Any]
 ) -> Online:
-    """A method for a cell or a layer, whose arguments are read here, at its door.
+    """Make a method for a cell or a layer; its arguments are checked here.
 
     start(params, state, batch, x) and advance(params, memory, batch, x, cotangent) are
-    `init` and `update`, their arguments taken as right, `batch` the state's batch axes;
-    the memory has the state as its `state`.
+    `init` and `update` without checks, with `batch` the state's batch axes; the
+    memory's field `state` is the state.
     """
     layer = as_layer(cell)
     check_forward(layer)
@@ -94,10 +93,10 @@ def _read_inputs(
     *,
     over_time: bool = False,
 ) -> Any:
-    """Inputs as arrays; or an error, unless they have the cell's features and dtype,
+    """Return inputs as arrays, or raise unless they have the cell's features and dtype
     and the state's batch.
 
-    What a layer's cells take is checked where their inputs are known.
+    The cells of a layer are checked where their inputs are known.
     """
     x, axes = read_inputs(layer.x_ndim, x, name=name, over_time=over_time)
     if isinstance(params, Params):
@@ -111,7 +110,7 @@ def _read_inputs(
 
 
 def _read(cotangent: Any) -> Callable[[Any], Any]:
-    """∂E_t/∂h_t by the caller's function; or an error, unless it is like h."""
+    """Wrap the caller's ∂E_t/∂h_t: raise unless its result is like h."""
     if not callable(cotangent):
         raise TypeError(
             "cotangent: expected a function of h that gives ∂E/∂h, got "
@@ -125,13 +124,15 @@ def _read(cotangent: Any) -> Callable[[Any], Any]:
 
 
 def gradient(method: Online, params: Any, xs: Any, state: Any, cotangents: Any) -> Any:
-    """The method's ∂E/∂params over a whole sequence, the sum of its steps' shares.
+    """Sum a method's ∂E/∂params over a whole sequence.
 
-    Shapes:  xs [T, ..., D], state parts [..., H], cotangents = ∂E/∂hs [T, ..., H] -> as
-             params.
-    Raises:  TypeError for another method; ValueError or TypeError, at trace time, for
-             cotangents of another length, batch or width than the outputs', and as the
-             method's own functions do.
+    Shapes:  xs [T, ..., D], state parts [..., H], cotangents = ∂E/∂hs [T, ..., H] ->
+             ∂E/∂params, as params.
+    Args:
+        method: an `Online`, such as `rtrl(cell)`.
+    Raises:  TypeError if method is not an `Online`; ValueError or TypeError, at trace
+             time, for cotangents that do not fit the outputs, and as the method's own
+             functions do.
     """
     if not isinstance(method, Online):
         raise TypeError(

@@ -32,23 +32,26 @@ from jaxrnn.online.record import (
 
 
 class Influence(NamedTuple):
-    """The state, and M: leaves [..., N, *leaf], the parts of the state in a row."""
+    """The state, and M: leaves [..., N, *leaf], with the state's parts concatenated."""
 
     state: Any
     of_params: Any
 
 
 def rtrl(cell: Cell | Layer, *, gradient: str = "manual") -> Online:
-    """The exact gradient, equal to BPTT's, by influences of every parameter.
+    """Real-time recurrent learning: the exact gradient, equal to BPTT's.
 
     Both factors, J_t and ∂⁺s_t/∂θ, come row by row from one pull-back by hand of the N
-    unit vectors. Takes any cell and any layer that runs forward in time.
+    unit vectors.
 
     Args:
-        gradient: of a step, "manual" or "autodiff", JAX's own, which shares nothing
+        cell: any cell, or any layer that runs forward in time.
+        gradient: of a step: "manual", or "autodiff", JAX's own, which shares no code
             with the derivation by hand.
-    Raises:  ValueError for another gradient, or a layer with a backward direction;
-             TypeError for another cell.
+    Returns: an `Online`.
+    Raises:  ValueError for an unknown gradient or a layer with a backward direction;
+             TypeError if `cell` is neither a cell nor a layer.
+    Source:  Williams & Zipser (1989), Neural Computation 1, 270-280.
     """
     check_choice("gradient", gradient, ("manual", "autodiff"))
 

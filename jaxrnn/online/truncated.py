@@ -1,4 +1,4 @@
-"""Truncated backpropagation through time, as a pure function of a sliding window.
+"""Truncated backpropagation through time over a sliding window.
 
 Source: Williams & Peng (1990), Neural Computation 2, 490-501, BPTT(h; h'), with
 h = k2 and h' = k1.
@@ -25,7 +25,7 @@ class Window(NamedTuple):
     """The state, and the last k2 steps, the newest last.
 
     before: states before each step, parts [k2, ..., H]. xs [k2, ..., D]. cotangents
-    [k2, ..., H]: of errors that have not been sent back yet. count: steps so far.
+    [k2, ..., H]: of the errors not yet sent back. count: steps so far.
     """
 
     state: Any
@@ -38,12 +38,18 @@ class Window(NamedTuple):
 def truncated(cell: Cell | Layer, k1: int, k2: int) -> Online:
     """Truncated BPTT: every k1 steps, the last k1 errors go back through k2 steps.
 
-    A step that sends nothing back gives zeros; the errors of a sequence's last T mod k1
-    steps are not sent back. With k1 = 1 and k2 ≥ T it is BPTT. The states are those of
-    the parameters that were in use at their time, as a learner has them.
+    The steps between give zeros, and the errors of a sequence's last T mod k1 steps are
+    not sent back. With k1 = 1 and k2 ≥ T it is BPTT. Past states are not recomputed
+    when a learner changes the parameters.
 
+    Args:
+        cell: any cell, or any layer that runs forward in time.
+        k1: steps between two backward passes.
+        k2: steps of one backward pass.
+    Returns: an `Online`.
     Raises:  ValueError unless 1 ≤ k1 ≤ k2, or for a layer with a backward direction;
-             TypeError for another cell.
+             TypeError if `cell` is neither a cell nor a layer.
+    Source:  Williams & Peng (1990), Neural Computation 2, 490-501, BPTT(k2; k1).
     """
     check_positive("k1", k1)
     check_positive("k2", k2)

@@ -3,7 +3,7 @@
     M_t ≈ s̃_t θ̃_tᵀ, with the exact M_t as its mean
     s̃_t = ρ0 J_t s̃_{t-1} + ρ1 ν      θ̃_t = θ̃_{t-1} / ρ0 + νᵀ ∂⁺s_t/∂θ / ρ1
 
-ν are random signs; ρ0 and ρ1 keep both factors of one size and change no mean.
+ν are random signs; ρ0 and ρ1 balance the size of the two factors and leave the mean.
 
 Source: Tallec & Ollivier (2017), arXiv 1702.05043, algorithm 1.
 """
@@ -37,16 +37,19 @@ class RankOne(NamedTuple):
 
 
 def uoro(key: Array, cell: Cell | Layer) -> Online:
-    """An unbiased, noisy gradient in the memory of one more gradient a row.
+    """Unbiased online recurrent optimisation: an unbiased, noisy gradient.
 
-    The step's own share, ∂E_t/∂s_t ∂⁺s_t/∂θ, is taken exactly, and only what came
-    before by s̃ θ̃ᵀ: the same mean as in the source, less noise. Takes any cell and any
-    layer that runs forward in time.
+    It stores one vector like the gradient per row. The step's own share, ∂E_t/∂s_t
+    ∂⁺s_t/∂θ, is exact, and only earlier steps go through s̃ θ̃ᵀ: the mean is that of the
+    source, with less noise.
 
     Args:
-        key: of the random signs of a run.
-    Raises:  TypeError for another key or cell; ValueError for a layer with a backward
-             direction.
+        key: for the random signs of a run.
+        cell: any cell, or any layer that runs forward in time.
+    Returns: an `Online`.
+    Raises:  TypeError for an invalid key or cell; ValueError for a layer with a
+             backward direction.
+    Source:  Tallec & Ollivier (2017), arXiv 1702.05043, algorithm 1.
     """
     check_key(key)
 

@@ -1,7 +1,7 @@
-"""Recurrent networks parallel in time: the same numbers, in log T rounds of products.
+"""Recurrent networks parallel in time: the same results in O(log T) rounds.
 
-`bptt` is the backward pass as one scan of Jacobians, exact; `unroll` the forward pass
-by Newton's method over the whole sequence, or directly where the cell is linear.
+`bptt` is the exact backward pass as one scan of Jacobians; `unroll` the forward pass
+by Newton's method over the whole sequence, or directly if the cell is linear.
 """
 
 from jaxrnn.parallel.backprop import bptt as bptt

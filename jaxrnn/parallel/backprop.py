@@ -28,24 +28,25 @@ def bptt(
     reverse: bool = False,
     noise: Any = UNSAID,
 ) -> BPTT:
-    """`jaxrnn.bptt` as one associative scan over time: the same gradients.
+    """Run `jaxrnn.bptt` as one associative scan over time: the same gradients.
 
-    Math:    λ_{t-1} = J_tᵀ λ_t + g_{t-1}, with J_t = ∂s_t/∂s_{t-1}: two steps of this
-             after one another are again one, so that all λ_t come in log T rounds.
-             Then ∂E/∂params and ∂E/∂xs from all λ_t at once, (59) and (60).
-    Args:    as in `jaxrnn.bptt`, lengths, resets and noise included; a layer's cells
-             are scanned one after the other.
+    Math:    λ_{t-1} = J_tᵀ λ_t + g_{t-1}, with J_t = ∂s_t/∂s_{t-1}: two such steps
+             compose into one, so that all λ_t take O(log T) rounds. Then ∂E/∂params
+             and ∂E/∂xs follow from all λ_t at once, (59) and (60).
+    Shapes:  xs [T, ..., D], state parts [..., H], as in `jaxrnn.bptt`.
+    Args:
+        cell, params, xs, state, cotangents, final, lengths, mask, resets, reset_to,
+            reverse, noise: as in `jaxrnn.bptt`; a layer's cells are scanned one after
+            the other.
+    Returns: a `BPTT`.
     Raises:  ValueError or TypeError, at trace time, as `jaxrnn.bptt` does, and for a
              clipped cell.
-    Memory:  O(T B N²) for the Jacobians, N the numbers in one cell's state; O(T B N)
-             for minGRU and the LRU, whose Jacobians are diagonal.
-    Cost:    O(T B N³) work in O(log T) dependent rounds, where the loop has O(T B N²)
-             in T. The forward pass is the loop's. Measured on two CPU cores
-             (`experiments.parallel`, float32, B = 1; forward and backward together):
-             at best 1.3 times as fast as the loop, for an LSTM of 4 units and T of
-             1000; even for minGRU and the LRU of 64; slower by 1.6 to 7 times for
-             Elman, and by 3 for an LSTM of 16. By its arithmetic it wants a wide
-             accelerator, a long sequence and a small N; none was measured.
+    Memory:  O(T B N²) for the Jacobians, N the size of one cell's state; O(T B N) for
+             minGRU and the LRU, whose Jacobians are diagonal.
+    Cost:    O(T B N³) work in O(log T) dependent rounds; the loop does O(T B N²) work
+             in T rounds. The forward pass is the ordinary loop. So it can pay off with
+             a small N, a long sequence and many parallel units, as of an accelerator;
+             `python -m experiments.parallel` measures it.
     Source:  Wang, Bai & Pekhimenko (2020), "BPPSA: Scaling back-propagation by parallel
              scan algorithm", MLSys, §3; Blelloch (1990), §1.4.
     Edge:    T = 0 gives zero gradients but ∂E/∂state, which is `final`.

@@ -1,4 +1,4 @@
-"""The forward pass parallel in time, its gradient exact."""
+"""The forward pass parallel in time, with an exact gradient."""
 
 import math
 from functools import partial
@@ -37,39 +37,37 @@ def unroll(
     Math:    r_t = f_t(s_{t-1}) - s_t = 0 for all t, by Newton's method: from a guess of
              every state, δ_t = J_t δ_{t-1} + r_t and s_t <- s_t + δ_t, until every
              |r_t| is within the tolerance. A linear cell (minGRU, the LRU) is solved
-             at once, h_t = A_t h_{t-1} + b_t, with A_t diagonal and known.
+             directly, h_t = A_t h_{t-1} + b_t, with A_t diagonal and known.
     Shapes:  xs [T, ..., D], state parts [..., H] -> hs [T, ..., H], final state parts
              [..., H], `Newton` of three scalars.
     Args:
         cell: a `Cell`, or a layer from `jaxrnn.layers`, whose cells run one after the
             other, each parallel in time.
-        state, lengths, mask, resets, reset_to, reverse, noise: as in `jaxrnn.unroll`.
-        max_iterations: of Newton's method; T by default, which is always enough but
-            for rounding, since every sweep makes at least one step more exact.
+        params, state, lengths, mask, resets, reset_to, reverse, noise: as in
+            `jaxrnn.unroll`.
+        max_iterations: most sweeps of Newton's method; T by default, which is always
+            enough up to rounding, since every sweep makes at least one more step exact.
         tolerance: of the residual |r_t| relative to the largest |s_t|, or to 1 where
-            that is smaller; by default 64 times the rounding error of the dtype. What
-            it leaves of an error in the states is up to the dynamics, as with any
-            rounding: a network that forgets forgets it, a chaotic one makes it grow.
-    Returns: hs, the final state, and how Newton's method ended. Where it did not
-             converge, hs and the final state of that cell, all it feeds and their
-             gradients are NaN: never a wrong number. A layer's `iterations` is the
-             most of its cells; a linear cell's is 0.
+            that is smaller; by default 64 times the rounding error of the dtype. As
+            with any rounding, the dynamics decide what becomes of this error: it fades
+            in a network that forgets and grows in a chaotic one.
+    Returns: hs, the final state, and a `Newton`. If it did not converge, hs and the
+             final state of that cell, of all cells it feeds, and their gradients are
+             NaN, so a wrong number is never returned. `iterations` is 0 for a linear
+             cell and the largest of its cells for a layer.
     Raises:  ValueError or TypeError, at trace time, as `jaxrnn.unroll` does, for an
-             option that is no positive number, a clipped cell, or a dtype narrower than
-             float32.
-    Gradient: exact at the solution and in reverse mode: `parallel.bptt`'s scan over
-             the true Jacobians, not what autodiff makes of the iteration. Reverse mode
-             can be taken again.
-    Memory:  O(T B N²), N the numbers in one cell's state; O(T B N) for a linear cell.
-    Cost:    a sweep is O(T B N³) work in O(log T) dependent rounds, where the loop has
-             O(T B N²) in T. Measured on two CPU cores (`experiments.parallel`, float32,
-             B = 1, 4 to 5 sweeps): slower than the loop at every size tried, forward by
-             6 to 60 times for Elman and 2 to 25 for an LSTM of 4 or 16 units and T of
-             100 to 10,000, by 1.5 to 6 for minGRU and the LRU of 64. By its arithmetic
-             it wants a wide accelerator, a long sequence and a small N, a linear cell
-             above all, and dynamics that forget: where they are chaotic the sweeps grow
-             towards T. None was measured. Products in reduced precision (TF32) may keep
-             it from its tolerance: run under `jax.default_matmul_precision("highest")`.
+             option that is not a positive number, a clipped cell, or a dtype narrower
+             than float32.
+    Gradient: exact at the solution, in reverse mode: `parallel.bptt`'s scan over the
+             true Jacobians, not autodiff through the iteration. Reverse mode can be
+             taken again.
+    Memory:  O(T B N²), N the size of one cell's state; O(T B N) for a linear cell.
+    Cost:    O(T B N³) work per sweep in O(log T) dependent rounds; the loop does
+             O(T B N²) work in T rounds. So it can pay off with a small N or a linear
+             cell, a long sequence, many parallel units, as of an accelerator, and
+             dynamics that forget: chaotic ones need up to T sweeps.
+             `python -m experiments.parallel` measures it. Reduced precision (TF32) can
+             prevent convergence: use `jax.default_matmul_precision("highest")`.
     Source:  Lim, Zhu, Selfridge & Kasim (2024), arXiv 2309.12252, §3 (DEER); linear:
              Blelloch (1990), "Prefix sums and their applications", §1.4; Martin & Cundy
              (2018), arXiv 1709.04057.
@@ -104,7 +102,7 @@ def _compiled(layer, method, reverse, carrier, marks, xs):
 
 
 def _worst(runs: Any) -> Newton:
-    """How the cells' runs ended, the worst of each."""
+    """Combine the cells' `Newton` records, taking the worst of each field."""
     found = jax.tree.leaves(runs, is_leaf=lambda r: isinstance(r, Run))
     parts = zip(*(run.newton for run in found), strict=True)
     iterations, residual, converged = (jnp.stack(part) for part in parts)

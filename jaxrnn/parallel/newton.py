@@ -1,4 +1,4 @@
-"""Every state of a run at once: Newton's method over the sequence, and its derivative.
+"""All states of a run at once: Newton's method over the sequence, and its derivative.
 
 With f_t(s) one step of the cell and s_0 given, the states are the root of
 
@@ -6,8 +6,8 @@ With f_t(s) one step of the cell and s_0 given, the states are the root of
 
 From a guess of all of them, a sweep evaluates f_t and J_t = ∂f_t/∂s_{t-1} for all t at
 once, solves the linear recurrence δ_t = J_t δ_{t-1} + r_t, and moves s_t to s_t + δ_t,
-written f_t + J_t δ_{t-1}. Where s_{t-1} was right that is f_t itself, so that every
-sweep makes at least one step more right: T of them would do without any convergence.
+written f_t + J_t δ_{t-1}. Where s_{t-1} was right this is f_t itself, so every sweep
+makes at least one more step right, and T sweeps are always enough.
 
 The derivative is exact at the root (implicit function theorem): the same recurrence,
 transposed and run backward over the true Jacobians, gives every λ_t.
@@ -36,10 +36,12 @@ from jaxrnn.parallel.recurrence import jacobians, matrices_of, solve, steps_back
 
 
 class Newton(NamedTuple):
-    """How a run by Newton's method ended; of a layer, the worst of its cells.
+    """How a run by Newton's method ended, as scalars; the worst of a layer's cells.
 
-    iterations: sweeps done. residual: the largest |s_t - f(s_{t-1})| of all steps, over
-    the largest |f| if that is above 1. converged: whether it is within the tolerance.
+    iterations: the number of sweeps.
+    residual: the largest |s_t - f(s_{t-1})| of all steps, relative to the largest |f|
+        if that is above 1.
+    converged: whether the residual is within the tolerance.
     """
 
     iterations: Array
@@ -55,7 +57,7 @@ class Method(NamedTuple):
 
 
 class Run(NamedTuple):
-    """Every state of a cell, parts [T, ..., H], and how they were found."""
+    """All states of a cell, parts [T, ..., H], and how Newton's method ended."""
 
     states: Any
     newton: Newton
@@ -77,14 +79,14 @@ def by_scan(
     plan: Plan, part: Cell | Transition, carrier: Carrier, marks: Marks, xs: Any
 ) -> tuple[Any, Any, Any]:
     """A runner: the ordinary loop forward, and all steps at once backward."""
-    del plan  # nothing is cut into chunks
+    del plan  # there are no chunks
     states, final, _ = _solved(part, None, carrier, marks, xs)
     hs = _outputs(part, carrier, marks, xs, states)
     return inside_only(marks, hs), inside_only(marks, states), final
 
 
 def _outputs(part, carrier, marks, xs, states):
-    """What every step puts out: a cell its h; a transition what its step gives."""
+    """Every step's output: a cell's h, or what a transition's step returns."""
     if isinstance(part, Cell):
         return states[0]
     before = states_before(carrier.state, states)
@@ -95,7 +97,7 @@ def _outputs(part, carrier, marks, xs, states):
 
 
 def _find(part, method, carrier, marks, xs):
-    """Every state of a run, the last one, and how they were found.
+    """All states of a run, the last one, and how Newton's method ended.
 
     Args:
         method: None for the sequential loop.
@@ -120,8 +122,8 @@ def _find(part, method, carrier, marks, xs):
 
     kind = matrices_of(part, marks)
     if kind.one is not None:
-        # One scan: A_t and b_t wait for no state. A step from zero gives b_t, and the
-        # first one, which comes from s_0, its state.
+        # One scan, since A_t and b_t need no state. A step from zero gives b_t; the
+        # first step, which starts from s_0, gives its state.
         zeros = jax.tree.map(jnp.zeros_like, like)
         _, back = steps_back(part, carrier, marks, xs, zeros)
         a = jacobians(kind, back, like, axes)
@@ -171,15 +173,15 @@ def _sweeps(kind, step, slopes, start, limit, tolerance):
 def _residual(after: Array, vectors: Array) -> Array:
     wrong = jnp.abs(after - vectors)
     size = jnp.abs(after).max(initial=1)
-    # Looked for by themselves: XLA's maximum of a large array may pass over NaN.
+    # NaNs are checked separately: XLA's maximum of a large array may skip them.
     return jnp.where(jnp.isfinite(wrong).all(), wrong.max(initial=0) / size, jnp.inf)
 
 
 def _sound(onward: Array, after: Array) -> Array:
-    """Where to believe what a sweep carries to a step: [T, ..., 1].
+    """Which steps can use what the sweep carries to them, J_t δ_{t-1}: [T, ..., 1].
 
-    Not from the first step on where it is not finite, or so large that beside it more
-    than half of the digits of f_t are lost. The step then moves to f_t alone, which is
+    None from the first step on where it is not finite, or so large that more than half
+    of the digits of f_t are lost beside it. Such a step moves to f_t alone, which is
     right wherever the state before was.
     """
     largest = (1 + jnp.abs(after).max(initial=0)) / jnp.sqrt(jnp.finfo(after.dtype).eps)
@@ -191,7 +193,7 @@ def _sound(onward: Array, after: Array) -> Array:
 
 
 def _forward(part, method, carrier, marks, xs):
-    # The rule itself, so that the derivative can be taken again.
+    # Calls the rule itself, so that the derivative can be taken again.
     states, final, newton = _solved(part, method, carrier, marks, xs)
     left = carrier, marks, xs, states, newton.converged
     return (states, final, newton), left
@@ -211,13 +213,13 @@ def _backward(part, method, residuals, cotangents):
     kind = matrices_of(part, marks)
     before = states_before(carrier.state, states)
     at, back = steps_back(part, carrier, marks, xs, before)
-    # λ_t = J_{t+1}ᵀ λ_{t+1} + g_t; nothing follows the last step but `final`
+    # λ_t = J_{t+1}ᵀ λ_{t+1} + g_t; at the last step `final` is added
     axes = len(axes_at(part, xs))
     a = jacobians(kind, back, states, axes)
     a = jnp.concatenate([a[1:], jnp.zeros_like(a[:1])])
     direct = pack(direct, axes).at[-1].add(pack(final, axes - 1))
     adjoints = solve(kind, kind.transpose(a), direct, reverse=True)
-    # and all parameters' and inputs' gradients from all λ_t at once
+    # then all parameters' and inputs' gradients from all λ_t at once
     before, restart, delta, adjoints = back(unpack(adjoints, states, axes))
     d_params, d_xs = gather(part, carrier, marks, xs, at, delta, adjoints, None)
     d = Carrier(
@@ -230,7 +232,7 @@ def _backward(part, method, residuals, cotangents):
         adjoints=None if carrier.adjoints is None else adjoints,
     )
     d = d, d_xs
-    # By a choice, since XLA may make 0 of NaN times a slope of 0.
+    # With `where`, since XLA may turn NaN times a slope of 0 into 0.
     d, d_xs = jax.tree.map(lambda g: jnp.where(converged, g, jnp.nan), d)
     return d, None, d_xs
 

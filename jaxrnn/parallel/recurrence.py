@@ -1,12 +1,11 @@
-"""Linear recurrences over time, solved in log T rounds, and where their matrices come
-from: the Jacobian of a cell's step, at all steps at once.
+"""Linear recurrences over time, solved in O(log T) rounds, and their matrices: the
+Jacobians of a cell's step, at all steps at once.
 
     v_t = A_t v_{t-1} + b_t
 
-Two steps one after the other are again such a step, (A, b) then (A', b') being
-(A'A, A'b + b'): this is associative, so that a scan may group the steps as a tree.
-A_t is dense, or, of a linear cell, a diagonal: of real numbers, or of complex ones kept
-as the cell keeps them, real parts first.
+Two steps compose into one, (A, b) then (A', b') being (A'A, A'b + b'). This is
+associative, so a scan may group the steps as a tree. A_t is dense; or, for a linear
+cell, diagonal, real or complex (stored like the cell's state, real parts first).
 
 Source: Blelloch (1990), "Prefix sums and their applications", §1.4.
 """
@@ -28,13 +27,13 @@ from jaxrnn.layer import Carrier, Transition
 
 
 class Matrices(NamedTuple):
-    """How the matrices A_t of a recurrence are kept.
+    """How the matrices A_t of a recurrence are stored.
 
     times(A, B) -> AB
     act(A, v) -> Av, v [..., N]
     transpose(A) -> Aᵀ
-    one(v) -> where A is diagonal, the vector like v that A turns into its own entries;
-        None for dense ones
+    one(v) -> the vector like v that a diagonal A maps to its own entries; None for
+        dense ones
     """
 
     times: Callable[[Array, Array], Array]
@@ -63,7 +62,7 @@ def _complex_times(a: Array, b: Array) -> Array:
 
 
 def _conjugate(a: Array) -> Array:
-    """A rotation, transposed: it turns back."""
+    """The transposed rotation, which turns back."""
     re, im = jnp.split(a, 2, axis=-1)
     return jnp.concatenate([re, -im], axis=-1)
 
@@ -81,9 +80,9 @@ _DIAGONAL = {"real": _REAL, "complex": _COMPLEX}
 
 
 def matrices_of(part: Cell | Transition, marks: Marks) -> Matrices:
-    """How this part's Jacobians are kept.
+    """How this part's Jacobians are stored.
 
-    Zoneout may hold one half of a complex unit and not the other: no diagonal then.
+    Zoneout may hold one half of a complex unit and not the other; they are then dense.
     """
     linear = part.linear if isinstance(part, Cell) else None
     return _DENSE if linear is None or marks.hold is not None else _DIAGONAL[linear]
@@ -92,7 +91,7 @@ def matrices_of(part: Cell | Transition, marks: Marks) -> Matrices:
 def steps_back(
     part: Cell | Transition, carrier: Carrier, marks: Marks, xs: Any, before: Any
 ) -> tuple[Any, Callable[[Any], tuple[Any, Any, Any, Any]]]:
-    """Where every step is linearised, and all of them back at once, given all λ_t.
+    """Linearise every step, and pull all of them back at once, given all λ_t.
 
     Raises:  ValueError for a cell whose pull-back is not linear in λ_t.
     """
@@ -102,7 +101,7 @@ def steps_back(
             "their products together in another order; got a clipped cell"
         )
     at, coefficients, pull = linearize(part, carrier, marks, xs, before)
-    # Mapped over time, since a pull-back is of one step.
+    # Mapped over time, since a pull-back takes one step.
     back = marked(partial(pull, d_output=None))
     return at, partial(jax.vmap(back), marks, coefficients)
 
@@ -112,12 +111,12 @@ def jacobians(
 ) -> Array:
     """∂s_t/∂s_{t-1} of every step: dense [T, ..., N, N], or diagonal [T, ..., N].
 
-    A row of a dense one is the step's derivative by hand of a unit vector: N of them.
+    Each of the N rows of a dense one is the pull-back, by hand, of a unit vector.
 
     Args:
         back: from `steps_back`.
         like: states, parts [T, ..., H]; only their shapes are read.
-        axes: how many of their axes are those of time and batch.
+        axes: the number of axes of time and batch.
     """
     vector = pack(like, axes)
 
