@@ -413,7 +413,7 @@ WRONG = {
     "outputs in two parts to read from": (
         two_outputs,
         TypeError,
-        "hs: expected one array to read from, got Directions(",
+        "cell: expected outputs in one array [T, ..., H], which the readout",
     ),
     "params of a cell for a network": (
         lambda: net_run(params=P),
