@@ -99,7 +99,7 @@ def no_cell(value: Any) -> str:
 
 
 def as_array(name: str, value: Any, *, allow_lists: bool = False) -> Array:
-    """The value as JAX's array, wherever nothing is lost; or a clear error.
+    """Return the value as a JAX array if nothing is lost, or raise.
 
     As JAX does, float64 becomes float32 unless x64 is enabled. What would lose
     something without a word is refused: a masked array's mask, deleted buffers.
@@ -203,7 +203,7 @@ def check_alike(name: str, value: Any, wanted: Any) -> None:
 
 
 def check_rank(name: str, value: Any, shape: str, rank: int) -> Array:
-    """`value` as an array; or an error, unless it has `rank` axes or more."""
+    """Return `value` as an array, or raise if it has fewer than `rank` axes."""
     value = as_array(name, value)
     if value.ndim < rank:
         raise ValueError(

@@ -21,7 +21,7 @@ class Plan(NamedTuple):
     """Static choices of a run: the caller's, completed by `make_plan`."""
 
     chunk: int = 0  # steps of the backward pass linearised at once; 0: not chosen yet
-    store: Store | None = None  # what every step leaves for the backward pass
+    store: Store | None = None  # what every step stores for the backward pass
     states: bool = False  # whether to return every state, or its h alone
     ahead: bool = False  # whether the input map runs for all steps before the loop
 
@@ -36,11 +36,11 @@ def make_plan(plan: Plan, store: Store, steps: int, rows: int) -> Plan:
     """Complete the caller's plan by the sizes, with even chunks where T allows it.
 
     Args:
-        store: what is stored unless the caller has said.
+        store: the default if the caller chose none.
         steps, rows: T and the rows of the batch.
     """
-    # In a loop on a CPU, the input's product costs no more than ahead of it, and the
-    # memory of [T, ..., G·H] is spared; elsewhere, a small product more is what costs.
+    # On a CPU, the input's product costs no more inside the loop than before it, and
+    # saves the memory of [T, ..., G·H]; elsewhere, small products are expensive.
     plan = plan._replace(ahead=jax.default_backend() != "cpu")
     plan = plan._replace(store=plan.store or store)
     length = max(1, steps)

@@ -87,8 +87,8 @@ def _of_transition(part: Transition) -> Layer:
 def read_state(
     name: str, layer: Layer, params: Any, state: Any
 ) -> tuple[Any, tuple[int, ...]]:
-    """A state of whatever batch its first part has, as the layer's own, and its batch;
-    or an error."""
+    """Return a state like the layer's, of the batch of its first part, and that batch,
+    or raise."""
     leaves = jax.tree.leaves(state)
     row = jax.tree.leaves(jax.eval_shape(lambda: layer.initial_state(params)))
     shape = getattr(leaves[0], "shape", ()) if leaves else ()

@@ -69,7 +69,7 @@ def forward(
     """Run a cell or a transition.
 
     Returns: every state, parts [T, ..., H]; every output, None where it is the state's
-             h; the last state; and what is left for the backward pass: the state before
+             h; the last state; and the residuals of the backward pass: the state before
              each chunk's first step, every state, and what every step kept, the last
              two None where they are computed again.
     """

@@ -54,7 +54,7 @@ def read_inputs(
 
     Args:
         over_time: False for the inputs of one step, which have no T.
-    Raises:  TypeError or ValueError, by name, for what is no array, has too few axes,
+    Raises:  TypeError or ValueError, by name, if one is not an array, has too few axes,
              or other steps or rows than the first.
     """
     time = "T, " if over_time else ""

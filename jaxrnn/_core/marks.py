@@ -139,9 +139,9 @@ def inside_only(marks: Marks, values: Any) -> Any:
 
 
 def held_outputs(marks: Marks, outputs: Any) -> Any:
-    """Outputs [T, ...] where a step is taken; elsewhere the one before, put out again.
+    """Outputs [T, ...] where a step is taken; elsewhere the previous one, repeated.
 
-    Zero before a row's first step.
+    They are zero before a row's first step.
     """
     if marks.live is None:
         return outputs

@@ -26,7 +26,7 @@ def is_real(a: Any) -> bool:
 
 
 def real_only(tree: Any) -> Any:
-    """A pytree with None in the place of each leaf that can have no gradient."""
+    """A pytree with None in place of each leaf that has no gradient."""
     return jax.tree.map(lambda a: a if is_real(a) else None, tree)
 
 

@@ -1,4 +1,4 @@
-"""Runners: how one cell or transition is run over time, forward in time.
+"""Runners, which run one cell or transition forward in time.
 
     runner(plan, part, carrier, marks, xs) -> (outputs, states or None, final state)
 
@@ -26,12 +26,12 @@ from jaxrnn._core.numerics import real_only
 from jaxrnn.cell import Cell
 from jaxrnn.layer import Carrier, Transition
 
-# Cells of D + H from here on store their activations: to compute one again would take
-# D + H multiplications, more time than to write and read it.
+# Cells with at least this D + H store their activations: computing one again takes
+# D + H multiplications, which cost more than writing and reading it.
 _WIDE = 192
 
-# A transition's state of so many times the numbers that it reads at a step, such as a
-# matrix memory, is made again in less time than it is written and read.
+# A transition's state of this many times the size of a step's input, such as a matrix
+# memory, costs less to compute again than to write and read.
 _LARGE = 16
 
 
@@ -56,7 +56,7 @@ def _scanned(
 
 
 def _default_store(part: Cell | Transition, carrier: Carrier, x: Any) -> Store:
-    """What costs least to leave for the backward pass."""
+    """The cheapest `store` for the backward pass."""
     if isinstance(part, Cell):
         width = carrier.params.w_x.shape[0] + carrier.params.w_s.shape[0]
         return "activations" if width >= _WIDE else "states"
@@ -65,8 +65,8 @@ def _default_store(part: Cell | Transition, carrier: Carrier, x: Any) -> Store:
 
 
 def _run(part, plan, carrier, marks, xs):
-    """Every output and every state, None for what is not asked for or in the other;
-    and the final state."""
+    """Every output and every state (None if not needed, or if one holds the other), and
+    the final state."""
     states, outputs, final, _ = forward(part, plan, carrier, marks, xs)
     return _asked(part, plan, states, outputs), final
 
@@ -82,7 +82,7 @@ _run_manual = jax.custom_vjp(_run, nondiff_argnums=(0, 1))
 
 def _forward(part, plan, carrier, marks, xs):
     states, outputs, final, left = forward(part, plan, carrier, marks, xs)
-    carrier = carrier._replace(state=None)  # which is in what is left
+    carrier = carrier._replace(state=None)  # already among the residuals
     out = _asked(part, plan, states, outputs)
     return (out, final), (carrier, marks, xs, left)
 

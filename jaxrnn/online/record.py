@@ -28,7 +28,7 @@ class Online(NamedTuple):
         step's share of ∂E/∂params, summed over the batch
     layer: the layer that it learns.
 
-    Gradients and cotangents are None in the place of integers, booleans and keys. Both
+    Gradients and cotangents are None in place of integers, booleans and keys. Both
     functions raise a ValueError or TypeError, at trace time, for arguments that do not
     fit the cell.
     """
