@@ -2,6 +2,7 @@
 
 from typing import Any, NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -192,8 +193,5 @@ def assert_alike(ours: Any, theirs: Any, tolerance: float) -> None:
 
 
 def assert_equal(ours: Any, theirs: Any) -> None:
-    """Every leaf equal to the bit."""
-    assert jax.tree.structure(ours) == jax.tree.structure(theirs)
-    for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
-        assert a.dtype == b.dtype
-        np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
+    """Every leaf equal to the bit, in shape and dtype as well."""
+    chex.assert_trees_all_equal(ours, theirs, strict=True)
