@@ -52,6 +52,7 @@ def main(
 ) -> list[str]:
     """Copy these runs' numbers, rebuild the folder, and return the rebuilt studies."""
     for run in map(read_run, runs):
+        run.options.pop("out", None)  # a place on somebody's machine
         write_json(results / f"{run.about['study']}.json", run._asdict(), indent=None)
     rebuilt = [study for study in STUDIES if (results / f"{study}.json").exists()]
     for study in STUDIES:
