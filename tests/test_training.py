@@ -234,6 +234,15 @@ def test_mesh_of_make_mesh_works_like_a_mesh_by_hand():
     assert float(state.params) == 3.5  # the mean label
 
 
+def test_a_step_on_a_mesh_inside_set_mesh_is_named():
+    mesh = jax.make_mesh((2,), ("data",), devices=jax.devices()[:2])
+    optimizer = optax.sgd(0.5)
+    step = train_step(scalar_loss, optimizer, mesh)
+    train_state = init_train_state(jnp.zeros(()), optimizer, jnp.zeros((8, 2)))
+    with jax.set_mesh(mesh), pytest.raises(ValueError, match=r"mesh: expected no"):
+        step(train_state, jnp.arange(8.0))
+
+
 def test_default_spec_splits_labels_on_their_one_axis_and_replicates_scalars():
     def loss(params, state, batch):
         xs, labels, scale = batch

@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import numpy as np
 from jax import Array, lax
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import AxisType, Mesh, PartitionSpec
 
 
 def vary_alike(*trees: Any) -> tuple[Any, ...]:
@@ -33,6 +33,18 @@ def check_mesh(mesh: Any) -> None:
         raise TypeError(f"mesh: expected a jax.sharding.Mesh or None, got {mesh!r}")
     if len(mesh.axis_names) != 1:
         raise ValueError(f"mesh: expected one axis, got {mesh.axis_names}")
+
+
+def _check_no_context() -> None:
+    """Raise inside `jax.set_mesh` of explicit axes: a mesh of one's own is then refused
+    by JAX."""
+    around = jax.sharding.get_abstract_mesh()
+    if any(kind == AxisType.Explicit for kind in around.axis_types):
+        raise ValueError(
+            "mesh: expected no explicit mesh set by jax.set_mesh around the call, got "
+            f"{dict(zip(around.axis_names, around.axis_types, strict=True))}; "
+            "call the step outside it, since it has the mesh as its argument"
+        )
 
 
 def vary(a: Array, axis: str) -> Array:
@@ -67,7 +79,8 @@ def spec_of(batch: Any, given: Any, mesh: Mesh) -> Any:
 
 
 def check_divides(name: str, tree: Any, spec: Any, mesh: Mesh) -> None:
-    """Raise unless each split axis is a multiple of the devices."""
+    """Raise unless each split axis is a multiple of the devices, outside `set_mesh`."""
+    _check_no_context()
     specs = jax.tree.broadcast(spec, tree)
     for a, s in zip(jax.tree.leaves(tree), jax.tree.leaves(specs), strict=True):
         split = next((i for i, axis in enumerate(s) if axis is not None), None)
