@@ -50,11 +50,11 @@ def scan(
     check_flag("reverse", reverse)
     check_flag("checkpoint", checkpoint)
     check_positive("length", length, optional=True)
-    step, leaves = f, jax.tree.leaves(xs)
-    if not leaves:
+    step = f
+    if not jax.tree.leaves(xs):
         if length is None:
             raise ValueError("length: expected the number of steps, since xs is None")
-        leaves, xs = [], jnp.arange(length)
+        xs = jnp.arange(length)
 
         def step(params, state, x):
             del x

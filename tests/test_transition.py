@@ -201,3 +201,45 @@ def test_bptt_gives_every_adjoint_and_the_same_gradients(drawn):
     _, pull = jax.vjp(lambda p: jaxrnn.unroll(found.layer, p, xs)[0], found.params)
     assert_alike(back.params, pull(cotangents)[0], EXACT)
     assert_alike(back.adjoints, adjoints, EXACT)
+
+
+@pytest.mark.parametrize("name", ["low rank", "matrix memory"])
+def test_a_masked_step_holds_the_state_and_puts_the_last_output_out_again(name, x64):
+    found = case(name, jnp.float64)
+    xs = found.draw(jax.random.key(2), (T, B), jnp.float64)
+    mask = np.array([[0, 1, 1, 0, 0, 1, 0], [1] * T, [1, 0, 1, 0, 1, 1, 1]], bool).T
+
+    def ours(params, xs):
+        hs, final = jaxrnn.unroll(found.layer, params, xs, mask=mask, chunk_size=3)
+        return size(hs) + size(final)
+
+    def theirs(params, xs):
+        rows, finals = [], []
+        for row in range(B):
+            state = jax.tree.map(jnp.asarray, found.layer.initial_state(params))
+            first = found.layer.step(params, state, xs[0, row])[1]
+            output, outputs = jax.tree.map(jnp.zeros_like, first), []
+            for t in range(T):
+                if mask[t, row]:
+                    state, output = found.layer.step(params, state, xs[t, row])
+                outputs.append(output)
+            rows.append(jax.tree.map(lambda *h: jnp.stack(h), *outputs))
+            finals.append(state)
+        hs = jax.tree.map(lambda *h: jnp.stack(h, 1), *rows)
+        return size(hs) + size(jax.tree.map(lambda *s: jnp.stack(s), *finals))
+
+    wanted = gradients(theirs, found.params, xs)
+    assert_alike(gradients(ours, found.params, xs), wanted, EXACT)
+
+
+def test_no_step_at_all_gives_the_initial_state_and_no_gradient(drawn):
+    found, xs = drawn
+    none = jax.tree.map(itemgetter(slice(0, 0)), xs)
+    hs, final = jaxrnn.unroll(found.layer, found.params, none)
+    assert all(len(h) == 0 for h in jax.tree.leaves(hs))
+    start = jaxrnn.unroll(found.layer, found.params, xs, lengths=[0] * B)[1]
+    assert_equal(final, start)
+    grads = jax.grad(lambda p: size(jaxrnn.unroll(found.layer, p, none)[0]))(
+        found.params
+    )
+    assert not any(np.any(g) for g in jax.tree.leaves(grads))

@@ -102,7 +102,7 @@ def step_back(
 
     Args:
         own: the gate map's own parameters.
-        w_s_t: W_sᵀ, transposed once for all steps.
+        w_s_t: W_sᵀ, transposed once for a chunk.
         mask: multiplies h before W_s, or None.
         coefficients: c_t, from `cell.linearize`.
         adjoint: λ_t, parts [..., H]; a cell's output is part of its state.

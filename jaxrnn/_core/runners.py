@@ -44,7 +44,7 @@ def _scanned(
     xs: Any,
 ) -> tuple[Any, Any, Any]:
     steps, *batch = axes_at(part, xs)
-    store = _default_store(part, carrier, jax.tree.map(lambda a: a[:1], xs))
+    store = _default_store(part, carrier, xs)
     plan = make_plan(plan, store, steps, math.prod(batch))
     steps = marks._replace(inside=None)
     out, final = rule(part, plan, *vary_alike(carrier, steps, xs))
@@ -55,12 +55,13 @@ def _scanned(
     return states[0] if outputs is None else outputs, states, final
 
 
-def _default_store(part: Cell | Transition, carrier: Carrier, x: Any) -> Store:
+def _default_store(part: Cell | Transition, carrier: Carrier, xs: Any) -> Store:
     """The cheapest `store` for the backward pass."""
     if isinstance(part, Cell):
         width = carrier.params.w_x.shape[0] + carrier.params.w_s.shape[0]
         return "activations" if width >= _WIDE else "states"
-    state, reads = (sum(a.size for a in jax.tree.leaves(t)) for t in (carrier.state, x))
+    state = sum(a.size for a in jax.tree.leaves(carrier.state))
+    reads = sum(math.prod(a.shape[1:]) for a in jax.tree.leaves(xs))
     return "borders" if state >= _LARGE * reads else "states"
 
 
