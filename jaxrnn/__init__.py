@@ -5,7 +5,7 @@
     hs, final = jaxrnn.unroll(cell, params, xs)     # xs [T, B, 3] -> hs [T, B, 32]
 
 Cells:     `elman`, `lstm`, `gru`, `mgu`, `indrnn`, `mingru`, `lru`; `custom_cell` makes
-           one from a gate map; `layer_norm` and `clipped` change one.
+           one from a gate map; `layer_norm`, `clipped`, `mixed_precision` change one.
 Layers:    `stack`, `bidirectional`, `backward_only` and `learned_start`; `noisy`, with
            `draw_noise`; `dense`, which has no memory; `constrained`, which maps the
            trained parameters first; `transition`, from any pure step. Every function
@@ -40,6 +40,7 @@ from jaxrnn.cells import (
     lstm,
     mgu,
     mingru,
+    mixed_precision,
 )
 from jaxrnn.generation import generate
 from jaxrnn.gradcheck import GradientReport, check_gradients
@@ -97,6 +98,7 @@ __all__ = [
     "lstm",
     "mgu",
     "mingru",
+    "mixed_precision",
     "network",
     "noisy",
     "online",

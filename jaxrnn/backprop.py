@@ -99,7 +99,8 @@ def send_back(
     layer = as_layer(cell)
     carrier, marks, xs = enter(layer, params, xs, state, **edges)
     if isinstance(cell, Cell):
-        cotangents = per_part(cotangents, xs, carrier.state)
+        steps = axes_of(layer.x_ndim, xs)[0]
+        cotangents = per_part(cotangents, steps, carrier.state)
         plan = plan._replace(states=True)
     final = filled("final", final, carrier.state)
     inputs = carrier, marks, xs, cotangents, final
@@ -147,7 +148,7 @@ def _no_deltas(axes: tuple[int, ...], params: Any) -> Deltas | None:
     return Deltas(*(jnp.zeros((*axes, n), params.w_s.dtype) for n in wide))
 
 
-def per_part(cotangents: Any, xs: Array, state: Any) -> Any:
+def per_part(cotangents: Any, steps: int, state: Any) -> Any:
     """A cell's cotangents as a state whose parts are arrays [T, ..., H] or None."""
     if not isinstance(cotangents, tuple):
         cotangents = (cotangents, *[None] * (len(state) - 1))
@@ -160,7 +161,7 @@ def per_part(cotangents: Any, xs: Array, state: Any) -> Any:
     for name, part, given in zip(state._fields, state, cotangents, strict=True):
         if given is not None:
             given = as_array(f"cotangents.{name}", given)
-            shape = (xs.shape[0], *part.shape)
+            shape = (steps, *part.shape)
             check_array(f"cotangents.{name}", given, shape, part.dtype)
         found.append(given)
     return type(state)(*found)

@@ -15,7 +15,8 @@ parts, so that the loop over time only multiplies:
 
 `own` holds the gate map's own parameters (peepholes, gains, another weight matrix), or
 None; their gradient is also taken for a whole chunk at once. All three functions act
-on the last axis, with any leading axes. W_s may have no columns.
+on the last axis, with any leading axes. W_s may have no columns, and may multiply
+another part of the state than h.
 """
 
 from collections.abc import Callable, Sequence
@@ -98,6 +99,12 @@ class Cell(NamedTuple, Generic[Its]):
         parts. None if the transition is not linear.
     exact: whether the pull-back is the gate map's derivative, linear in λ; False if
         adjoints are clipped.
+    recurrent: which part of the state W_s multiplies; 0 is the output h.
+    x_ndim: None if its input is one array [..., D]. Else its input is a pair (x, extra)
+        of which the maps read x alone, gate is called with extra as well, and this is
+        the number of axes of one row of x and of each leaf of extra.
+    compute_dtype: what the operands of its two maps are rounded to before they are
+        multiplied; None for their own dtype.
     """
 
     init: Init
@@ -109,3 +116,6 @@ class Cell(NamedTuple, Generic[Its]):
     independent: bool = False
     linear: Literal["real", "complex"] | None = None
     exact: bool = True
+    recurrent: int = 0
+    x_ndim: tuple[int, ...] | None = None
+    compute_dtype: DTypeLike | None = None

@@ -16,11 +16,13 @@ class CellNoise(NamedTuple):
     weights [H, G·H]: multiplies W_s.
     mask [..., H]: multiplies h before W_s, the same at every step.
     hold: parts [T, ..., H] in 0..1, the share of the previous state that is kept.
+    add: parts [T, ..., H], added to the state after each step.
     """
 
     weights: Array | None = None
     mask: Array | None = None
     hold: Any = None
+    add: Any = None
 
 
 class Carrier(NamedTuple):

@@ -11,7 +11,6 @@ from jax.typing import ArrayLike
 from jaxrnn._core.checks import (
     as_array,
     check_choice,
-    check_features,
     check_flag,
     check_rank,
     check_shape,
@@ -20,7 +19,7 @@ from jaxrnn._core.checks import (
 from jaxrnn._core.chunks import Plan, Store, check_plan
 from jaxrnn._core.door import UNSAID, as_layer, check_forward, enter
 from jaxrnn._core.folded import one_step
-from jaxrnn._core.inputs import axes_of, read_inputs
+from jaxrnn._core.inputs import axes_of, check_features, read_inputs
 from jaxrnn._core.marks import Marks, as_booleans, live_only, make_marks, states_before
 from jaxrnn._core.route import route
 from jaxrnn._core.runners import by_hand, by_jax
@@ -81,7 +80,7 @@ def step(
     start = layer.initial_state(params, batch)
     state = read_alike("state", state, start)
     if isinstance(cell, Cell):
-        check_features("x", params, x)
+        check_features("x", cell, params, x)
     marks = Marks()
     if reset is not None:
         marks = Marks(reset=as_booleans("reset", reset, batch))

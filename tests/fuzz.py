@@ -691,12 +691,21 @@ def factories() -> Iterator[Site]:
             "cell": layer(cell_only=True),
             "threshold": above_0(1.0, infinite=EITHER),
         },
+        "mixed_precision": {
+            "cell": layer(cell_only=True),
+            "compute_dtype": [
+                Try("no dtype of these", bad)
+                for bad in (None, 3, "float", "a", jnp.float64, "i4", jnp.complex64)
+            ]
+            + [Try("float16", jnp.float16, WORK), Try("bfloat16", "bfloat16", WORK)],
+        },
     }
     given = {
         "lstm": {"projection": 2},
         "lru": {"r_min": 0.1, "r_max": 0.9, "max_phase": 1.0},
         "layer_norm": {"cell": jaxrnn.gru()},
         "clipped": {"cell": jaxrnn.gru(), "threshold": 1.0},
+        "mixed_precision": {"cell": jaxrnn.gru()},
     }
     for name, tries in rows.items():
         make = getattr(new, name)
@@ -735,7 +744,28 @@ def gates() -> Iterator[Site]:
             "state": [Try("no class", bad) for bad in (None, 3, "State", dict, tuple)]
             + [Try("a state", case.state)],
             "independent": flag(False),
+            "recurrent": choice("h", none=WORK),
+            "x_ndim": [
+                Try("wrong", bad)
+                for bad in (1, (1,), (0, 1), (1, -1), [1, 0], "a", (1, 0.0), (1, True))
+            ]
+            + [Try("None", None, WORK), Try("pair", (1, 0), WORK)],
         },
+    )
+    pairs = jaxrnn.custom_cell(
+        lambda own, z, r, s, dt: plain(own, z, r, s), x_ndim=(1, 0)
+    )
+    params, dt = pairs.init(jax.random.key(0), D, H), np.ones((T, B), "f4")
+    xs = case.xs
+    wrong = [xs, [xs, dt], (xs,), (xs, dt, dt), (xs, None), (xs, "a"), (dt, xs), {}]
+    wrong += [(xs, dt[1:]), (xs, dt[:, :1]), (xs, masked(dt)), (masked(xs), dt)]
+    wrong += [(xs[..., 1:], dt), (xs.astype("i4"), dt), None, ({"x": xs}, dt)]
+    yield Site(
+        "unroll(extra)",
+        jaxrnn.unroll,
+        {"cell": pairs, "params": params, "xs": (xs, dt)},
+        {"xs": [Try("no pair of these", bad) for bad in wrong]},
+        binds=False,
     )
 
     def run(gate):
@@ -806,6 +836,14 @@ def combined() -> Iterator[Site]:
                 Try("none at all", ()),
                 Try("list", [0.1, 0.1], EITHER),
                 Try("parts", (0.1, 0.1), WORK),
+            ],
+            "additive": [
+                *(
+                    Try("out of range", bad)
+                    for bad in (-0.1, np.nan, np.inf, (0.1, -1))
+                ),
+                *(Try("no number", bad) for bad in ("a", None, (0.1, None), (), {})),
+                *(Try("number", good, WORK) for good in (0, 2, 0.1, (0.1, 0.0))),
             ],
         },
     )

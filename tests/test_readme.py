@@ -17,7 +17,7 @@ pytestmark = pytest.mark.usefixtures("compile_fast")
 
 def test_the_examples_run_and_the_firsts_two_gradients_agree(capsys):
     examples = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
-    example, any_step, scan, deeper, flow = examples
+    example, gate, any_step, scan, deeper, flow = examples
     assert len([line for line in example.splitlines() if line]) <= 20
     names = {}
     # A reader has JAX's default settings.
@@ -31,6 +31,8 @@ def test_the_examples_run_and_the_firsts_two_gradients_agree(capsys):
     moved = jax.tree.leaves(names["updates"])
     assert all(jnp.any(update != 0) for update in moved)
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        exec(compile(gate, "README.md", "exec"), names)
+        assert names["hs"].shape == (100, 8, 32)
         exec(compile(any_step, "README.md", "exec"), names)
         exec(compile(scan, "README.md", "exec"), names)
     assert names["ys"].shape == (100, 8, 16) and names["final"].shape == (8, 16, 16)

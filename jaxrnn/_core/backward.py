@@ -18,6 +18,7 @@ from jaxrnn._core.equations import total_adjoint
 from jaxrnn._core.forward import scan_part
 from jaxrnn._core.marks import (
     Marks,
+    changes_states,
     live_only,
     over_time,
     shares,
@@ -48,7 +49,7 @@ def linearize(
     """
     if marks.reset is not None:
         before = where_reset(marks, over_time(carrier.restart, before), before)
-    if marks.hold is not None:  # mixed: the gate's own state is gone
+    if changes_states(marks):  # the gate map's own state is gone
         states = kept = None
     return rule_of(part).linearize(part, carrier, xs, before, states, kept)
 
@@ -115,14 +116,15 @@ def backward(
     params = carrier.params
     starts, states, kept = left
     keep = carrier.adjoints is not None  # whether every λ is asked for, and δ
-    # The gate map's own parameters, or a step's, are reached by λ.
+    # What a gate map reads beside its maps, and what a step reads, is reached by λ.
     reach = keep or isinstance(part, Transition) or params.own is not None
+    reach = reach or part.x_ndim is not None
 
     def one_chunk(carry, start, steps):
         adjoint, d_restart, sums = carry
         xs, marks, states, kept, direct, d_outputs = steps
         if plan.store == "borders":
-            again = marks.hold is None
+            again = not changes_states(marks)
             _, (states, _, kept) = scan_part(
                 part, plan, carrier, marks, xs, start, keep=again
             )

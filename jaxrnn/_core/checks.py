@@ -212,20 +212,6 @@ def check_rank(name: str, value: Any, shape: str, rank: int) -> Array:
     return value
 
 
-def check_features(name: str, params: Params, x: Array) -> None:
-    """Raise unless x [..., D] has the cell's D features and its parameters' dtype."""
-    dtype, features = params.w_x.dtype, params.w_x.shape[0]
-    if x.shape[-1] != features:
-        token = jnp.issubdtype(x.dtype, jnp.integer)
-        hint = "; integers are one-hot encoded or embedded first" if token else ""
-        raise ValueError(
-            f"{name}: expected shape [..., {features}] "
-            f"(params.w_x has {features} rows), got {list(x.shape)}{hint}"
-        )
-    if x.dtype != dtype:
-        raise TypeError(f"{name}: expected {dtype} as the parameters, got {x.dtype}")
-
-
 def check_params(cell: Cell, params: Any) -> None:
     """Raise unless the parameters are this cell's, as its `init` would shape them."""
     if not isinstance(params, Params):

@@ -1,7 +1,7 @@
 """Checking the caller's arguments once, and making the carrier of a run."""
 
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import jax
@@ -15,7 +15,6 @@ from jaxrnn._core.checks import (
     as_array,
     as_arrays,
     check_array,
-    check_features,
     check_params,
     check_shape,
     describe,
@@ -23,7 +22,7 @@ from jaxrnn._core.checks import (
     read_alike,
 )
 from jaxrnn._core.compiler import warn_of_compiler
-from jaxrnn._core.inputs import read_inputs
+from jaxrnn._core.inputs import check_features, read_inputs
 from jaxrnn._core.marks import Marks, make_marks
 from jaxrnn._core.sizes import batch_axes, check_key, is_key
 from jaxrnn.cell import Cell
@@ -58,12 +57,12 @@ def _of_cell(cell: Cell) -> Layer:
 
     def noise(key, params, xs):
         del key  # a cell draws nothing
-        check_features("xs", params, xs)
+        check_features("xs", cell, params, xs)
 
     def run(apply, carrier, xs):
         return apply(cell, carrier, xs)
 
-    return Layer(init, initial_state, output_size, noise, run)
+    return Layer(init, initial_state, output_size, noise, run, x_ndim=cell.x_ndim)
 
 
 @cache
@@ -214,29 +213,38 @@ def _read_noise(
 
 def _read_cell_noise(noise: CellNoise, state: Any, steps: int) -> CellNoise:
     """The caller's own noise as arrays; `route` checks what multiplies W_s and h."""
-    hold, noise = noise.hold, as_arrays("noise", noise._replace(hold=None))
-    if hold is None:
-        return noise
-    if not isinstance(hold, type(state)):
-        raise TypeError(
-            f"noise.hold: expected {describe(state)} with parts [T, ..., H], got "
-            f"{describe(hold)}"
-        )
-    parts = zip(state._fields, hold, state, strict=True)
-    read = (_read_hold(f"noise.hold.{name}", steps, *two) for name, *two in parts)
-    return noise._replace(hold=type(state)(*read))
-
-
-def _read_hold(name: str, steps: int, given: Any, part: Array) -> Array:
-    """The share of a part of the state that is kept, [T, ..., H] or [T, 1, ..., 1]."""
-    hold = as_array(name, given)
-    if hold.shape != (steps, *[1] * part.ndim):
-        check_shape(name, hold, (steps, *part.shape))
-    check_array(name, hold, hold.shape, part.dtype)
-    if not isinstance(given, Tracer):
-        known = np.asarray(given)  # by NumPy: known inside jit, too
-        if not ((known >= 0) & (known <= 1)).all():
-            raise ValueError(
-                f"{name}: expected shares in 0..1, got {known.min()}..{known.max()}"
+    by_step = {"hold": noise.hold, "add": noise.add}
+    noise = as_arrays("noise", noise._replace(hold=None, add=None))
+    for field, given in by_step.items():
+        if given is not None and not isinstance(given, type(state)):
+            raise TypeError(
+                f"noise.{field}: expected {describe(state)} with parts [T, ..., H], "
+                f"got {describe(given)}"
             )
-    return hold
+        if given is not None:
+            names = [f"noise.{field}.{name}" for name in state._fields]
+            read = map(partial(_read_part, steps), names, given, state)
+            noise = noise._replace(**{field: type(state)(*read)})
+    if noise.hold is not None:
+        for name, given in zip(state._fields, by_step["hold"], strict=True):
+            _check_shares(f"noise.hold.{name}", given)
+    return noise
+
+
+def _read_part(steps: int, name: str, given: Any, part: Array) -> Array:
+    """What is mixed into a part of the state, [T, ..., H] or [T, 1, ..., 1]."""
+    read = as_array(name, given)
+    if read.shape != (steps, *[1] * part.ndim):
+        check_shape(name, read, (steps, *part.shape))
+    check_array(name, read, read.shape, part.dtype)
+    return read
+
+
+def _check_shares(name: str, given: Any) -> None:
+    if isinstance(given, Tracer):
+        return
+    known = np.asarray(given)  # by NumPy: known inside jit, too
+    if not ((known >= 0) & (known <= 1)).all():
+        raise ValueError(
+            f"{name}: expected shares in 0..1, got {known.min()}..{known.max()}"
+        )

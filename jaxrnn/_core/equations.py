@@ -17,8 +17,16 @@ from typing import Any, NamedTuple
 import jax
 from jax import Array
 
-from jaxrnn._core.maps import input_map, operand, outer_sum, recurrent_map, row_sum
-from jaxrnn._core.numerics import widen
+from jaxrnn._core.inputs import split
+from jaxrnn._core.maps import (
+    input_map,
+    operand,
+    outer_sum,
+    product,
+    recurrent_map,
+    row_sum,
+)
+from jaxrnn._core.numerics import joined, real_only, widen
 from jaxrnn._core.rule import Rule
 from jaxrnn.cell import Cell, Params
 from jaxrnn.layer import Carrier
@@ -34,29 +42,34 @@ class Deltas(NamedTuple):
 # One step ---------------------------------------------------------------------------
 
 
-def ahead(cell: Cell, carrier: Carrier, xs: Array) -> Array:
+def ahead(cell: Cell, carrier: Carrier, xs: Any) -> Any:
     """The input map of every step, before the loop."""
-    return input_map(carrier.params, xs)
+    xs, extra = split(cell, xs)
+    z = input_map(cell, carrier.params, xs)
+    return (z, *extra) if extra else z
 
 
 def advance(
-    cell: Cell, carrier: Carrier, x: Array, before: Any, *, ahead: bool
+    cell: Cell, carrier: Carrier, x: Any, before: Any, *, ahead: bool
 ) -> tuple[Any, None, Any]:
     """One step, (56), or many at once; x is z if the input map ran ahead.
 
     The carrier's mask has the state's leading axes.
     """
     params, mask = carrier.params, carrier.noise.mask
-    z = x if ahead else input_map(params, x)
-    r = recurrent_map(params, operand(mask, before[0]))
-    after, kept = cell.gate(params.own, z, r, before)
+    x, extra = split(cell, x)
+    z = x if ahead else input_map(cell, params, x)
+    r = recurrent_map(cell, params, operand(mask, before[cell.recurrent]))
+    after, kept = cell.gate(params.own, z, r, before, *extra)
     return after, None, kept
 
 
 # Its derivative -----------------------------------------------------------------------
 
 
-def weight_gradients(params: Params, xs: Array, h_prev: Array, delta: Deltas) -> Params:
+def weight_gradients(
+    cell: Cell, params: Params, xs: Array, h_prev: Array, delta: Deltas
+) -> Params:
     """Equations 59 and 60: the gradients of both maps, from the δ of many steps.
 
     The seed has  ∂E_N/∂W_s = Σ_{i≤N} ∂E_N/∂y_N · ∂y_N/∂s_i · ∂s_i/∂W_s   (59)
@@ -70,9 +83,10 @@ def weight_gradients(params: Params, xs: Array, h_prev: Array, delta: Deltas) ->
     Shapes:  xs [T, ..., D], h_prev [T, ..., H], delta.z and delta.r [T, ..., G·H] ->
              as params, in float32 or better; no gradient of `own`.
     """
+    dtype = cell.compute_dtype
     return Params(
-        w_x=outer_sum(xs, delta.z),  # (60) Σ_t x_tᵀ δz_t
-        w_s=outer_sum(h_prev, delta.r),  # (59) Σ_t h_{t-1}ᵀ δr_t
+        w_x=outer_sum(xs, delta.z, dtype),  # (60) Σ_t x_tᵀ δz_t
+        w_s=outer_sum(h_prev, delta.r, dtype),  # (59) Σ_t h_{t-1}ᵀ δr_t
         b=None if params.b is None else row_sum(delta.z),  # Σ_t δz_t
         b_s=None if params.b_s is None else row_sum(delta.r),  # Σ_t δr_t
     )
@@ -108,8 +122,10 @@ def step_back(
         adjoint: λ_t, parts [..., H]; a cell's output is part of its state.
     """
     d_z, d_r, before = cell.pullback(own, coefficients, adjoint)  # δz_t, δr_t, s̄_{t-1}
-    d_h = operand(mask, d_r @ w_s_t)  # δr_t W_sᵀ
-    return type(before)(before[0] + d_h, *before[1:]), Deltas(d_z, d_r)
+    d_h = operand(mask, product(d_r, w_s_t, cell.compute_dtype))  # δr_t W_sᵀ
+    parts = list(before)
+    parts[cell.recurrent] += d_h
+    return type(before)(*parts), Deltas(d_z, d_r)
 
 
 class Point(NamedTuple):
@@ -122,16 +138,18 @@ class Point(NamedTuple):
 
 
 def linearize(
-    cell: Cell, carrier: Carrier, xs: Array, before: Any, after: Any, kept: Any
+    cell: Cell, carrier: Carrier, xs: Any, before: Any, after: Any, kept: Any
 ) -> tuple[Point, Any, Any]:
     """The points of linearisation, the coefficients c_t, and `step_back`."""
     params, mask = carrier.params, carrier.noise.mask
-    h_prev = operand(mask, before[0])
-    at = Point(before, h_prev, input_map(params, xs), recurrent_map(params, h_prev))
+    xs, extra = split(cell, xs)
+    h_prev = operand(mask, before[cell.recurrent])
+    z, r = input_map(cell, params, xs), recurrent_map(cell, params, h_prev)
+    at = Point(before, h_prev, z, r)
     if kept is None:
-        new, kept = cell.gate(params.own, at.z, at.r, before)
+        new, kept = cell.gate(params.own, z, r, before, *extra)
         after = new if after is None else after
-    coefficients = cell.linearize(params.own, kept, before, after)
+    coefficients = cell.linearize(params.own, kept, before, after, *extra)
     back = partial(step_back, cell, params.own, params.w_s.T, mask)
     return at, coefficients, back
 
@@ -139,21 +157,28 @@ def linearize(
 def gather(
     cell: Cell,
     carrier: Carrier,
-    xs: Array,
+    xs: Any,
     at: Point,
     delta: Deltas,
     adjoints: Any,
     d_outputs: None,
-) -> tuple[Params, Array]:
+) -> tuple[Params, Any]:
     """Every parameter's gradient, and ∂E/∂x_t, from all δ and λ of a chunk at once."""
     params = carrier.params
-    gradients = weight_gradients(params, xs, at.h_prev, delta)
-    d_xs = delta.z @ params.w_x.T  # ∂E/∂x_t = δz_t W_xᵀ
-    if params.own is None:
+    xs, extra = split(cell, xs)
+    gradients = weight_gradients(cell, params, xs, at.h_prev, delta)
+    # ∂E/∂x_t = δz_t W_xᵀ
+    d_xs = product(delta.z, params.w_x.T, cell.compute_dtype)
+    if params.own is None and not extra:
         return gradients, d_xs
-    _, pull = jax.vjp(lambda own: cell.gate(own, at.z, at.r, at.before)[0], params.own)
-    (d_own,) = pull(adjoints)
-    return gradients._replace(own=jax.tree.map(widen, d_own)), d_xs
+
+    def after(own, real_extra):
+        return cell.gate(own, at.z, at.r, at.before, *joined(real_extra, extra))[0]
+
+    _, pull = jax.vjp(after, params.own, real_only(extra))
+    d_own, d_extra = pull(adjoints)
+    gradients = gradients._replace(own=jax.tree.map(widen, d_own))
+    return gradients, (d_xs, *d_extra) if extra else d_xs
 
 
 CLOSED = Rule(ahead, advance, linearize, gather)

@@ -7,7 +7,15 @@ import jax
 import jax.numpy as jnp
 
 from jaxrnn._core.chunks import Plan, scan_chunks, scan_steps
-from jaxrnn._core.marks import Marks, mix, over_time, where_live, where_reset
+from jaxrnn._core.marks import (
+    Marks,
+    add,
+    changes_states,
+    mix,
+    over_time,
+    where_live,
+    where_reset,
+)
 from jaxrnn._core.rules import rule_of
 from jaxrnn.cell import Cell
 from jaxrnn.layer import Carrier, Transition
@@ -29,7 +37,8 @@ def advance(
     before = where_reset(marks, carrier.restart, state)
     step = rule_of(part).advance
     after, output, kept = step(part, carrier, x, before, ahead=ahead)
-    return where_live(marks, mix(marks, after, before), before), output, kept
+    after = add(marks, mix(marks, after, before))
+    return where_live(marks, after, before), output, kept
 
 
 def advance_all(
@@ -88,8 +97,7 @@ def forward(
         )
         return states, outputs, final, (starts, None, None)
 
-    # With zoneout, the gate map's own state is no longer there.
-    keep = plan.store == "activations" and marks.hold is None
+    keep = plan.store == "activations" and not changes_states(marks)
     final, (states, outputs, kept) = run(marks, xs, state, keep=keep)
     starts = jax.tree.map(
         lambda s0, s: jnp.concatenate([s0[None], s[plan.chunk - 1 : -1 : plan.chunk]]),

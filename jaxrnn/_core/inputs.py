@@ -7,8 +7,7 @@ import jax.numpy as jnp
 
 from jaxrnn._core.checks import as_array, check_rank
 from jaxrnn._core.trees import describe
-from jaxrnn.cell import Cell
-from jaxrnn.layer import Transition
+from jaxrnn.cell import Cell, Params
 
 Ranks = int | tuple[int, ...] | None
 
@@ -32,9 +31,30 @@ def axes_of(x_ndim: Ranks, xs: Any) -> tuple[int, ...]:
     return first.shape[: first.ndim - rank]
 
 
-def axes_at(part: Cell | Transition, xs: Any) -> tuple[int, ...]:
-    """`axes_of` the inputs of a cell or a transition."""
-    return axes_of(part.x_ndim if isinstance(part, Transition) else None, xs)
+def split(cell: Cell, x: Any) -> tuple[Any, tuple[Any, ...]]:
+    """What a cell's maps read of its input, and what its gate map does: one or none."""
+    return (x, ()) if cell.x_ndim is None else (x[0], tuple(x[1:]))
+
+
+def check_features(name: str, cell: Cell, params: Params, x: Any) -> None:
+    """Raise unless x [..., D] has the cell's D features and its parameters' dtype."""
+    if cell.x_ndim is not None:
+        if not isinstance(x, tuple) or len(x) != 2 or not hasattr(x[0], "shape"):
+            raise TypeError(
+                f"{name}: expected a pair (x, extra), since this cell's gate map reads "
+                f"extra arrays, got {describe(x)}"
+            )
+        x = x[0]
+    dtype, features = params.w_x.dtype, params.w_x.shape[0]
+    if x.shape[-1] != features:
+        token = jnp.issubdtype(x.dtype, jnp.integer)
+        hint = "; integers are one-hot encoded or embedded first" if token else ""
+        raise ValueError(
+            f"{name}: expected shape [..., {features}] "
+            f"(params.w_x has {features} rows), got {list(x.shape)}{hint}"
+        )
+    if x.dtype != dtype:
+        raise TypeError(f"{name}: expected {dtype} as the parameters, got {x.dtype}")
 
 
 def check_vectors(name: str, outputs: Any, axes: tuple[int, ...], why: str) -> None:

@@ -28,6 +28,7 @@ class Marks(NamedTuple):
     reset: Array | None = None  # booleans: the step starts from the initial state
     hold: Any = None  # parts [T, ..., H] in 0..1: how much of the state before is kept
     inside: Array | None = None  # booleans: the step is inside its row's length
+    add: Any = None  # parts [T, ..., H], added to the state after the step
 
 
 def make_marks(
@@ -104,6 +105,16 @@ def mix(marks: Marks, after: Any, before: Any) -> Any:
     if marks.hold is None:
         return after
     return jax.tree.map(lambda w, a, b: (1 - w) * a + w * b, marks.hold, after, before)
+
+
+def add(marks: Marks, state: Any) -> Any:
+    """The state with its additive noise; λ passes it unchanged."""
+    return state if marks.add is None else jax.tree.map(jnp.add, state, marks.add)
+
+
+def changes_states(marks: Marks) -> bool:
+    """Whether states differ from what the gate map returned: zoneout or added noise."""
+    return marks.hold is not None or marks.add is not None
 
 
 def shares(marks: Marks, adjoint: Any) -> tuple[Any, Any]:

@@ -6,7 +6,8 @@ from typing import Any
 
 from jax import Array
 
-from jaxrnn._core.checks import check_array, check_features
+from jaxrnn._core.checks import check_array
+from jaxrnn._core.inputs import check_features
 from jaxrnn._core.marks import Marks, inside_only, live_only, opposite, turn
 from jaxrnn.cell import Cell, Params
 from jaxrnn.layer import Carrier, CellNoise, Layer
@@ -46,8 +47,8 @@ def _apply(runner, marks, backward, part, carrier, xs, *, reverse=False):
         return part.run(partial(_apply, runner, marks, backward), carrier, xs)
     carrier = carrier if marks.reset is not None else carrier._replace(restart=None)
     if isinstance(part, Cell):
-        check_features("xs", carrier.params, xs)
-        carrier, marks = _at_a_cell(carrier, marks)
+        check_features("xs", part, carrier.params, xs)
+        carrier, marks = _at_a_cell(part, carrier, marks)
     if not backward:
         return runner(part, carrier, marks, xs)
     deltas, adjoints = turn((carrier.deltas, carrier.adjoints))
@@ -56,22 +57,23 @@ def _apply(runner, marks, backward, part, carrier, xs, *, reverse=False):
     return turn(hs), turn(states), final
 
 
-def _at_a_cell(carrier: Carrier, marks: Marks) -> tuple[Carrier, Marks]:
-    """The carrier and the marks for a runner: W_s masked, and zoneout in the marks."""
+def _at_a_cell(cell: Cell, carrier: Carrier, marks: Marks) -> tuple[Carrier, Marks]:
+    """The carrier and the marks for a runner: W_s masked, and in the marks what differs
+    by step."""
     noise = carrier.noise or CellNoise()
     params = carrier.params
-    _check_noise(noise, params, carrier.state)
+    _check_noise(noise, params, carrier.state[cell.recurrent])
     if noise.weights is not None:
         params = params._replace(w_s=params.w_s * noise.weights)
     mask = CellNoise(mask=noise.mask)
     carrier = carrier._replace(params=params, noise=mask)
-    return carrier, marks._replace(hold=noise.hold)
+    return carrier, marks._replace(hold=noise.hold, add=noise.add)
 
 
-def _check_noise(noise: CellNoise, params: Params, state: Any) -> None:
+def _check_noise(noise: CellNoise, params: Params, h: Array) -> None:
     """Raise unless each part of a cell's noise has the shape of what it multiplies."""
     dtype = params.w_s.dtype
     if noise.weights is not None:
         check_array("noise.weights", noise.weights, params.w_s.shape, dtype)
     if noise.mask is not None:
-        check_array("noise.mask", noise.mask, state[0].shape, dtype)
+        check_array("noise.mask", noise.mask, h.shape, dtype)

@@ -19,7 +19,7 @@ import jax
 from jaxrnn._core.backward import backward
 from jaxrnn._core.chunks import Plan, Store, make_plan
 from jaxrnn._core.forward import forward
-from jaxrnn._core.inputs import axes_at
+from jaxrnn._core.inputs import axes_of
 from jaxrnn._core.marks import Marks, held_outputs, inside_only
 from jaxrnn._core.mesh import vary_alike
 from jaxrnn._core.numerics import real_only
@@ -43,7 +43,7 @@ def _scanned(
     marks: Marks,
     xs: Any,
 ) -> tuple[Any, Any, Any]:
-    steps, *batch = axes_at(part, xs)
+    steps, *batch = axes_of(part.x_ndim, xs)
     store = _default_store(part, carrier, xs)
     plan = make_plan(plan, store, steps, math.prod(batch))
     steps = marks._replace(inside=None)

@@ -10,3 +10,4 @@ from jaxrnn.cells.lru import lru as lru
 from jaxrnn.cells.lstm import lstm as lstm
 from jaxrnn.cells.mgu import mgu as mgu
 from jaxrnn.cells.mingru import mingru as mingru
+from jaxrnn.cells.mixed import mixed_precision as mixed_precision

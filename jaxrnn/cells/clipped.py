@@ -59,8 +59,8 @@ def clipped(cell: Cell[Its], threshold: float) -> Cell[Its]:
 
     passed.defvjp(forward, backward)
 
-    def gate(own, z, r, state_prev):
-        state, kept = cell.gate(own, z, r, state_prev)
+    def gate(own, z, r, state_prev, *extra):
+        state, kept = cell.gate(own, z, r, state_prev, *extra)
         return passed(state), kept
 
     def pullback(own, coefficients, adjoint):

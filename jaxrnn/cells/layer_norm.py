@@ -87,15 +87,15 @@ def layer_norm(cell: Cell[Its]) -> Cell[Its]:
         own = Normed(gain_z, gain_r, params.b, params.b_s, params.own)
         return params._replace(b=None, b_s=None, own=own)
 
-    def gate(own, z, r, state_prev):
+    def gate(own, z, r, state_prev, *extra):
         std_z, std_r = standardize(z), standardize(r)
         z = rescale(own.gain_z, own.shift_z, std_z)
         r = rescale(own.gain_r, own.shift_r, std_r)
-        state, kept = cell.gate(own.own, z, r, state_prev)
+        state, kept = cell.gate(own.own, z, r, state_prev, *extra)
         return state, _Kept(std_z, std_r, kept)
 
-    def linearize(own, kept, state_prev, state):
-        inside = cell.linearize(own.own, kept.cell, state_prev, state)
+    def linearize(own, kept, state_prev, state, *extra):
+        inside = cell.linearize(own.own, kept.cell, state_prev, state, *extra)
         return kept._replace(cell=inside)
 
     def pullback(own, coefficients, adjoint):
@@ -104,4 +104,11 @@ def layer_norm(cell: Cell[Its]) -> Cell[Its]:
         d_r = pull_standard(own.gain_r, coefficients.r, d_r)
         return d_z, d_r, before
 
-    return Cell(init, cell.initial_state, gate, linearize, pullback, cell.gates)
+    return cell._replace(
+        init=init,
+        gate=gate,
+        linearize=linearize,
+        pullback=pullback,
+        independent=False,
+        linear=None,
+    )

@@ -78,7 +78,7 @@ def _omega(cell, params, xs, before, adjoints, d_r):
     product = size * after
     pull_on = 2 * (ratio - 1) / jnp.where(product > 0, product, 1) / rows
     pull_on = jnp.where(product > 0, pull_on, 0)
-    w_s = outer_sum(carried[0], pull_on[..., None] * d_r)
+    w_s = outer_sum(carried[cell.recurrent], pull_on[..., None] * d_r)
     return value, w_s.astype(params.w_s.dtype)
 
 

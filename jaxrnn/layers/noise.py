@@ -6,35 +6,36 @@ from typing import Any
 import jax
 from jax import Array
 
-from jaxrnn._core.checks import as_array
 from jaxrnn._core.door import as_layer
+from jaxrnn._core.inputs import axes_of, read_inputs
 from jaxrnn._core.sizes import check_key
-from jaxrnn.cell import Cell
-from jaxrnn.layer import Layer
+from jaxrnn.layer import LayerLike
 
 
 def draw_noise(
-    key: Array, layer: Cell | Layer, params: Any, xs: Array | jax.ShapeDtypeStruct
+    key: Array, layer: LayerLike, params: Any, xs: Array | jax.ShapeDtypeStruct
 ) -> Any:
     """Draw the noise of one run over inputs like xs, for `unroll(noise=...)`.
 
     Args:
         key: a random key.
         layer, params: a layer, such as `noisy(lstm(), state=0.1)`, and its params.
-        xs: inputs [T, ..., D]; only their shape and dtype are read.
+        xs: inputs [T, ..., D], or a pytree of arrays; only shapes and dtypes are read.
     Returns: a pytree of masks; None for a layer without noise, such as a cell.
     Raises:  ValueError or TypeError for an invalid key, or params or xs that do not fit
              the layer.
     """
     check_key(key)
     layer = as_layer(layer, "layer")
-    if not isinstance(xs, jax.ShapeDtypeStruct):
-        xs = as_array("xs", xs)
-    if len(xs.shape) < 2:
+    if any(isinstance(a, jax.ShapeDtypeStruct) for a in jax.tree.leaves(xs)):
+        axes = axes_of(layer.x_ndim, xs)
+    else:
+        xs, axes = read_inputs(layer.x_ndim, xs)
+    if not axes:
         raise ValueError(
-            f"xs: expected an array [T, ..., D], got shape {list(xs.shape)}"
+            "xs: expected the inputs of a run, [T, ..., D], got one step's"
         )
-    jax.eval_shape(lambda: layer.initial_state(params, xs.shape[1:-1]))
+    jax.eval_shape(lambda: layer.initial_state(params, axes[1:]))
     return layer.noise(key, params, xs)
 
 

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 
 from jaxrnn._core.checks import check_cell, check_number, check_side_by_side
 from jaxrnn._core.folded import one_step
+from jaxrnn._core.inputs import split
 from jaxrnn._core.maps import input_map, recurrent_map
 from jaxrnn._core.numerics import over_batch
 from jaxrnn.cell import Cell, Params
@@ -81,8 +82,8 @@ def rflo(cell: Cell, decay: float) -> Online:
     if not 0 <= decay < 1:
         raise ValueError(f"decay: expected a number in [0, 1), got {decay!r}")
 
-    def blocks(params, parts):
-        del params
+    def blocks(cell, params, parts):
+        del cell, params
         same = jnp.full_like(parts[0].before[0], decay)
         zero = jnp.zeros_like(same)
         count = range(len(parts))
@@ -120,11 +121,11 @@ def _local(name: str, cell: Cell, blocks: Callable[..., Any]) -> Online:
 
         def of_row(state, traces, x, d_h):
             parts = _derivatives(cell, params, state, x)
-            block = blocks(params, parts)
+            block = blocks(cell, params, parts)
             new = tuple(
                 _add(
                     [_scale(d, t) for d, t in zip(row, traces, strict=True)],
-                    _at_once(params, part, x, state[0]),
+                    _at_once(params, part, split(cell, x)[0], state[cell.recurrent]),
                 )
                 for row, part in zip(block, parts, strict=True)
             )
@@ -143,12 +144,16 @@ def _derivatives(cell, params, state, x) -> list[_Part]:
     Units are independent in the gate map, so pulling back ones gives every unit's
     derivative.
     """
-    z, r = input_map(params, x), recurrent_map(params, state[0])
-    new, kept = cell.gate(params.own, z, r, state)
-    over_time = jax.tree.map(lambda a: a[None], (kept, state, new))
+    x, extra = split(cell, x)
+    z = input_map(cell, params, x)
+    r = recurrent_map(cell, params, state[cell.recurrent])
+    new, kept = cell.gate(params.own, z, r, state, *extra)
+    over_time = jax.tree.map(lambda a: a[None], (kept, state, new, *extra))
     coefficients = cell.linearize(params.own, *over_time)
     coefficients = jax.tree.map(lambda a: a[0], coefficients)
-    _, pull_own = jax.vjp(lambda own: cell.gate(own, z, r, state)[0], params.own)
+    _, pull_own = jax.vjp(
+        lambda own: cell.gate(own, z, r, state, *extra)[0], params.own
+    )
     found = []
     for p in range(len(state)):
         parts = (jnp.ones_like(s) if q == p else 0 * s for q, s in enumerate(state))
@@ -158,7 +163,9 @@ def _derivatives(cell, params, state, x) -> list[_Part]:
     return found
 
 
-def _own_blocks(params: Params, parts: list[_Part], *, recurrent: bool) -> Any:
+def _own_blocks(
+    cell: Cell, params: Params, parts: list[_Part], *, recurrent: bool
+) -> Any:
     """D_t: ∂ each part / ∂ each part of the previous state, [H] each."""
     blocks = [list(part.before) for part in parts]
     units = len(parts[0].before[0])
@@ -166,7 +173,7 @@ def _own_blocks(params: Params, parts: list[_Part], *, recurrent: bool) -> Any:
         gates = params.w_s.reshape(units, -1, units)
         own = jnp.diagonal(gates, axis1=0, axis2=2)  # [G, H]: each unit on itself
         for row, part in zip(blocks, parts, strict=True):
-            row[0] = row[0] + (part.r.reshape(-1, units) * own).sum(0)
+            row[cell.recurrent] += (part.r.reshape(-1, units) * own).sum(0)
     return blocks
 
 

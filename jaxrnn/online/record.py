@@ -8,13 +8,13 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxrnn._core.checks import as_arrays, check_features, check_shape, read_alike
+from jaxrnn._core.checks import as_arrays, check_shape, read_alike
 from jaxrnn._core.door import as_layer, check_forward, read_state
-from jaxrnn._core.inputs import axes_of, read_inputs
+from jaxrnn._core.inputs import axes_of, check_features, read_inputs
 from jaxrnn._core.numerics import real_only
 from jaxrnn._core.trees import describe
-from jaxrnn.cell import Cell, Params
-from jaxrnn.layer import Layer
+from jaxrnn.cell import Cell
+from jaxrnn.layer import LayerLike
 
 
 class Online(NamedTuple):
@@ -26,7 +26,7 @@ class Online(NamedTuple):
     update(params, memory, x, cotangent) -> (memory, grads), one step with x [..., D];
         `cotangent(h)` returns ∂E_t/∂h_t [..., H] for the new output, and grads is the
         step's share of ∂E/∂params, summed over the batch
-    layer: the layer that it learns.
+    layer: the cell or the layer that it learns, as given.
 
     Gradients and cotangents are None in place of integers, booleans and keys. Both
     functions raise a ValueError or TypeError, at trace time, for arguments that do not
@@ -35,11 +35,11 @@ class Online(NamedTuple):
 
     init: Callable[..., Any]
     update: Callable[[Any, Any, Any, Callable[[Any], Any]], tuple[Any, Any]]
-    layer: Layer
+    layer: LayerLike
 
 
 def learner(
-    cell: Cell | Layer, start: Callable[..., Any], advance: Callable[..., Any]
+    cell: LayerLike, start: Callable[..., Any], advance: Callable[..., Any]
 ) -> Online:
     """Make a method for a cell or a layer; its arguments are checked here.
 
@@ -52,12 +52,12 @@ def learner(
 
     def init(params, state, x=None):
         state, batch = read_state("state", layer, params, state)
-        x = x if x is None else _read_inputs("x", layer, params, batch, x)
+        x = x if x is None else _read_inputs("x", cell, params, batch, x)
         return start(params, state, batch, x)
 
     def update(params, memory, x, cotangent):
         state, batch = read_state("memory.state", layer, params, _state_of(memory))
-        x = _read_inputs("x", layer, params, batch, x)
+        x = _read_inputs("x", cell, params, batch, x)
         wanted = jax.eval_shape(partial(start, batch=batch), params, state, x=x)
         if _kinds(memory) != _kinds(wanted):
             raise TypeError(
@@ -67,7 +67,7 @@ def learner(
         memory = memory._replace(state=state)
         return advance(params, memory, batch, x, _read(cotangent))
 
-    return Online(init, update, layer)
+    return Online(init, update, cell)
 
 
 def _state_of(memory: Any) -> Any:
@@ -86,7 +86,7 @@ def _kinds(tree: Any) -> Any:
 
 def _read_inputs(
     name: str,
-    layer: Layer,
+    cell: LayerLike,
     params: Any,
     batch: tuple[int, ...],
     x: Any,
@@ -96,11 +96,11 @@ def _read_inputs(
     """Return inputs as arrays, or raise unless they have the cell's features and dtype
     and the state's batch.
 
-    The cells of a layer are checked where their inputs are known.
+    The cells of a layer are checked as they run.
     """
-    x, axes = read_inputs(layer.x_ndim, x, name=name, over_time=over_time)
-    if isinstance(params, Params):
-        check_features(name, params, x)
+    x, axes = read_inputs(cell.x_ndim, x, name=name, over_time=over_time)
+    if isinstance(cell, Cell):
+        check_features(name, cell, params, x)
     if axes[over_time:] != batch:
         raise ValueError(
             f"{name}: expected the batch {list(batch)} of the state, got "
@@ -139,9 +139,9 @@ def gradient(method: Online, params: Any, xs: Any, state: Any, cotangents: Any) 
             "method: expected an Online, such as rtrl(elman()), got "
             f"{getattr(method, '__name__', type(method).__name__)}"
         )
-    layer = method.layer
+    layer = as_layer(method.layer)
     state, batch = read_state("state", layer, params, state)
-    xs = _read_inputs("xs", layer, params, batch, xs, over_time=True)
+    xs = _read_inputs("xs", method.layer, params, batch, xs, over_time=True)
     axes = axes_of(layer.x_ndim, xs)
     cotangents = real_only(as_arrays("cotangents", cotangents))
     for d in jax.tree.leaves(cotangents):

@@ -27,7 +27,7 @@ from jaxrnn._core.backward import gather
 from jaxrnn._core.chunks import Plan
 from jaxrnn._core.folded import pack, unpack
 from jaxrnn._core.forward import advance_all, forward
-from jaxrnn._core.inputs import axes_at
+from jaxrnn._core.inputs import axes_of
 from jaxrnn._core.marks import Marks, inside_only, states_before
 from jaxrnn._core.numerics import real_only
 from jaxrnn.cell import Cell
@@ -111,7 +111,7 @@ def _find(part, method, carrier, marks, xs):
         found = Newton(jnp.int32(0), jnp.zeros((), dtype), jnp.bool_(True))
         return states, final, found
     like = jax.tree.map(lambda s: jnp.broadcast_to(s, (steps, *s.shape)), state)
-    axes = len(axes_at(part, xs))
+    axes = len(axes_of(part.x_ndim, xs))
     tolerance = method.tolerance
     if tolerance is None:
         tolerance = 64 * float(jnp.finfo(dtype).eps)
@@ -214,7 +214,7 @@ def _backward(part, method, residuals, cotangents):
     before = states_before(carrier.state, states)
     at, back = steps_back(part, carrier, marks, xs, before)
     # λ_t = J_{t+1}ᵀ λ_{t+1} + g_t; at the last step `final` is added
-    axes = len(axes_at(part, xs))
+    axes = len(axes_of(part.x_ndim, xs))
     a = jacobians(kind, back, states, axes)
     a = jnp.concatenate([a[1:], jnp.zeros_like(a[:1])])
     direct = pack(direct, axes).at[-1].add(pack(final, axes - 1))
