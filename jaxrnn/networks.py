@@ -19,11 +19,11 @@ from jax.typing import ArrayLike, DTypeLike
 
 from jaxrnn._core.activations import ACTIVATIONS
 from jaxrnn._core.by_value import by_value
-from jaxrnn._core.checks import as_arrays, check_choice, check_flag
+from jaxrnn._core.checks import as_array, as_arrays, check_choice, check_flag
 from jaxrnn._core.door import as_layer
 from jaxrnn._core.errors import ERRORS, by_function, read_targets
 from jaxrnn._core.inputs import axes_of, check_vectors, read_inputs
-from jaxrnn._core.marks import inside_only
+from jaxrnn._core.marks import Marks, inside_only
 from jaxrnn._core.mesh import vary_alike
 from jaxrnn._core.sizes import check_key, float_dtype
 from jaxrnn._core.trees import describe
@@ -145,6 +145,8 @@ class Network(NamedTuple):
         -> (E, NetworkParams), equations 58-60 by hand
     cotangents(params, xs, targets, state=None, *, weights=None, **options)
         -> (E, ∂E/∂hs [T, ..., H]), what `bptt`, `online` and `gradient_flow` start from
+    read(params, hs, targets, *, weights=None) -> (E, ∂E/∂hs, ∂E/∂readout), from the
+        layer's outputs hs [..., H], of any steps and rows
     cell: the cell or the layer inside.
 
     The options are those of `unroll`: lengths, mask, resets, reset_to, reverse, noise,
@@ -156,10 +158,11 @@ class Network(NamedTuple):
     error: ErrorOf
     gradients: Gradients[NetworkParams]
     cotangents: Gradients[Array]
+    read: Callable[..., tuple[Array, Array, ReadoutParams]]
     cell: Cell | Layer
 
 
-def _read_params(params: Any) -> NetworkParams:
+def read_params(params: Any) -> NetworkParams:
     """Return a network's parameters as arrays, or raise."""
     if not isinstance(params, NetworkParams):
         raise TypeError(f"params: expected NetworkParams, got {describe(params)}")
@@ -229,10 +232,10 @@ def network(
         return hs, final, marks
 
     def run(params, xs, state, options):
-        params = _read_params(params)
+        params = read_params(params)
         hs, final, marks = hidden(params.cell, xs, state, options)
-        read = read_readout("params.readout", params.readout, hs)
-        return inside_only(marks, readout(read, hs, output)), final, marks
+        own = read_readout("params.readout", params.readout, hs)
+        return inside_only(marks, readout(own, hs, output)), final, marks
 
     def apply(params, xs, state=None, **options):
         return run(params, xs, state, options)[:2]
@@ -251,7 +254,7 @@ def network(
             hs, _, marks = hidden(p, xs, state, options)
             return hs, marks
 
-        params = _read_params(params)
+        params = read_params(params)
         layer.initial_state(params.cell)  # checks them, before they are traced
         # On a mesh each device has gradients of its own, summed by the caller.
         params, _ = vary_alike(params, read_inputs(layer.x_ndim, xs)[0])
@@ -262,15 +265,19 @@ def network(
         return value, NetworkParams(d_cell, d_readout)
 
     def cotangents(params, xs, targets, state=None, *, weights=None, **options):
-        params = _read_params(params)
+        params = read_params(params)
         hs, _, marks = hidden(params.cell, xs, state, options)
         return of_outputs(params, hs, marks, targets, weights)[:2]
 
+    def read(params, hs, targets, *, weights=None):
+        hs = as_array("hs", hs)
+        return of_outputs(read_params(params), hs, Marks(), targets, weights)
+
     def of_outputs(params, hs, marks, targets, weights):
-        read = read_readout("params.readout", params.readout, hs)
-        ys = jax.ShapeDtypeStruct((*hs.shape[:-1], read.w_y.shape[1]), hs.dtype)
+        own = read_readout("params.readout", params.readout, hs)
+        ys = jax.ShapeDtypeStruct((*hs.shape[:-1], own.w_y.shape[1]), hs.dtype)
         targets, shares = read_targets(measure, ys, targets, weights, marks)
-        return by_hand(read, hs, marks, targets, shares)
+        return by_hand(own, hs, marks, targets, shares)
 
     @jax.jit
     def by_hand(params, hs, marks, targets, shares):
@@ -282,4 +289,4 @@ def network(
         d_readout, d_hs = readout_gradients(params, hs, delta_y)
         return value, d_hs, d_readout
 
-    return Network(init, apply, error_of, gradients, cotangents, cell)
+    return Network(init, apply, error_of, gradients, cotangents, read, cell)

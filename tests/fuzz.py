@@ -981,6 +981,18 @@ def nets() -> Iterator[Site]:
         given = bare | {"targets": share}
         tries = {"targets": tries}
         yield Site(f"sigmoid.{name}", getattr(sigm, name), given, tries, {}, False)
+    yield Site(
+        "network().read",
+        net.read,
+        {"params": own, "hs": hs, "targets": ys, "weights": shares},
+        {
+            "params": [*list(of_net)[:8], *in_readout[::2]],
+            "hs": array(hs, brief=True),
+            "targets": array(ys, brief=True, wide=EITHER),
+            "weights": [t for t in array(shares, none=WORK) if t.kind not in whole],
+        },
+        {"params": ("params", "w_y", "b_y"), "hs": ("hs", "params", "targets")},
+    )
 
 
 def flow() -> Iterator[Site]:
@@ -1227,6 +1239,65 @@ def learners() -> Iterator[Site]:
                 if t.kind != "rank"
             ],
         },
+    )
+
+    yield from networks_online()
+
+
+def networks_online() -> Iterator[Site]:
+    """online.learner."""
+    net = jaxrnn.network(jaxrnn.elman())
+    case = draw(jaxrnn.elman(), steps=T, batch=(B,), inputs=D, units=H, dtype="f4")
+    rng = np.random.default_rng(0)
+    read = jaxrnn.ReadoutParams(rng.normal(size=(H, OUT)).astype("f4"))
+    own, x = jaxrnn.NetworkParams(case.params, read), case.xs[0]
+    yield Site(
+        "online.learner",
+        online.learner,
+        {"network": net, "method": online.rtrl},
+        {
+            "network": [Try("no network", bad) for bad in (None, 3, net.cell, "lstm")],
+            "method": [
+                Try("no method", bad)
+                for bad in (None, "rtrl", online.rtrl(net.cell), lambda cell: cell)
+            ],
+        },
+    )
+    learner = online.learner(net, partial(online.truncated, k1=1, k2=2))
+    of_net = [*record(own), Try("Params", case.params), Try("readout", read)]
+    yield Site(
+        "online.learner().init",
+        learner.init,
+        {"params": own, "x": x, "state": case.state},
+        {
+            "params": of_net,
+            "x": array(x, none=EITHER, brief=True),
+            "state": list(state(case.state, none=WORK, brief=True))[::2],
+        },
+    )
+    target, weights = case.xs[1, :, [0, 0, 0]].T, np.ones(B, "f4")
+    done = np.arange(B) == 0
+    memory = learner.init(own, x)
+    bad_memory = (None, 3, case.state, (1, 2), memory._replace(count=memory.state))
+    given = {"params": own, "memory": memory, "x": x, "target": target}
+    yield Site(
+        "online.learner().update",
+        learner.update,
+        given | {"weights": weights, "reset": done, "mask": ~done},
+        {
+            "params": of_net,
+            "memory": [Try("no memory", bad) for bad in bad_memory],
+            "x": array(x, brief=True),
+            "target": array(target, brief=True, wide=EITHER),
+            "weights": [
+                t
+                for t in array(weights, none=WORK, brief=True)
+                if t.kind not in ("int", "bool")
+            ],
+            "reset": [t for t in resets(done) if t.kind != "batch first"],
+            "mask": list(resets(~done))[::2],
+        },
+        {"target": ("target", "targets"), "memory": ("memory", "state")},
     )
 
 

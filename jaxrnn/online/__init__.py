@@ -1,7 +1,8 @@
 """Gradients carried forward in time, without a backward pass over the sequence.
 
 All are `Online` records: they learn step by step, and `gradient` sums one over a
-sequence. With a state of size N, P parameters, B rows:
+sequence; `learner` adds a network's readout and error, resets and masks. With a state
+of size N, P parameters, B rows:
 
     method              gradient           time a step    memory
     bptt                exact              B (N² + P)     B N T
@@ -11,6 +12,8 @@ sequence. With a state of size N, P parameters, B rows:
     truncated(k1, k2)   biased, k2 steps   B P k2 / k1    B N k2
 """
 
+from jaxrnn.online.learning import Learner as Learner
+from jaxrnn.online.learning import learner as learner
 from jaxrnn.online.local import eprop as eprop
 from jaxrnn.online.local import rflo as rflo
 from jaxrnn.online.local import snap1 as snap1

@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxrnn._core.checks import check_cell, check_number, check_side_by_side
+from jaxrnn._core.door import as_layer
 from jaxrnn._core.folded import one_step
 from jaxrnn._core.inputs import split
 from jaxrnn._core.maps import input_map, recurrent_map
@@ -24,7 +25,8 @@ from jaxrnn._core.numerics import over_batch
 from jaxrnn.cell import Cell, Params
 from jaxrnn.online.record import (
     Online,
-    learner,
+    check_start,
+    make,
     sum_rows,
     zeros_by_row,
 )
@@ -110,9 +112,13 @@ def _local(name: str, cell: Cell, blocks: Callable[..., Any]) -> Online:
             "that it does not (independent=True): see rtrl or uoro"
         )
 
-    def start(params, state, batch, x):
+    layer = as_layer(cell)
+
+    def start(params, state, batch, x, anew):
         del x
         check_side_by_side(state)
+        if anew:
+            check_start(name, layer, params)
         zeros = zeros_by_row(params, batch)
         return Traces(state, tuple(zeros for _ in state))
 
@@ -135,7 +141,7 @@ def _local(name: str, cell: Cell, blocks: Callable[..., Any]) -> Online:
         traces, grads = over_batch(of_row, len(batch))(*inputs)
         return Traces(after, traces), sum_rows(grads, batch)
 
-    return learner(cell, start, advance)
+    return make(cell, start, advance)
 
 
 def _derivatives(cell, params, state, x) -> list[_Part]:

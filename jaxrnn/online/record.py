@@ -8,25 +8,29 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxrnn._core.any_step import varying
 from jaxrnn._core.checks import as_arrays, check_shape, read_alike
 from jaxrnn._core.door import as_layer, check_forward, read_state
 from jaxrnn._core.inputs import axes_of, check_features, read_inputs
 from jaxrnn._core.numerics import real_only
 from jaxrnn._core.trees import describe
 from jaxrnn.cell import Cell
-from jaxrnn.layer import LayerLike
+from jaxrnn.layer import Layer, LayerLike
 
 
 class Online(NamedTuple):
     """A record of pure functions that carry a gradient forward in time.
 
     init(params, state, x=None) -> memory, which holds the state before the first step,
-        parts [..., H], and what the method carries; x, an input like those to come, is
-        needed only by `truncated` of a layer
+        parts [..., H], and what the method carries; x is an input like those to come,
+        needed by `truncated` of a layer, and if state is None: the rows of x then start
+        from the layer's initial state, whose derivative is part of the gradient
     update(params, memory, x, cotangent) -> (memory, grads), one step with x [..., D];
         `cotangent(h)` returns ∂E_t/∂h_t [..., H] for the new output, and grads is the
         step's share of ∂E/∂params, summed over the batch
-    layer: the cell or the layer that it learns, as given.
+    layer: the cell or the layer that it learns, as given
+    rows: for each part of the memory, the first of the batch's axes, as `in_axes` of
+        `jax.vmap`; None for a part that all rows share
 
     Gradients and cotangents are None in place of integers, booleans and keys. Both
     functions raise a ValueError or TypeError, at trace time, for arguments that do not
@@ -36,38 +40,88 @@ class Online(NamedTuple):
     init: Callable[..., Any]
     update: Callable[[Any, Any, Any, Callable[[Any], Any]], tuple[Any, Any]]
     layer: LayerLike
+    rows: Any = 0
 
 
-def learner(
-    cell: LayerLike, start: Callable[..., Any], advance: Callable[..., Any]
+def make(
+    cell: LayerLike,
+    start: Callable[..., Any],
+    advance: Callable[..., Any],
+    rows: Any = 0,
 ) -> Online:
     """Make a method for a cell or a layer; its arguments are checked here.
 
-    start(params, state, batch, x) and advance(params, memory, batch, x, cotangent) are
-    `init` and `update` without checks, with `batch` the state's batch axes; the
-    memory's field `state` is the state.
+    start(params, state, batch, x, anew) and advance(params, memory, batch, x,
+    cotangent) are `init` and `update` without checks, with `batch` the state's batch
+    axes, and `anew` whether the state is the layer's initial state; the memory's field
+    `state` is the state.
     """
     layer = as_layer(cell)
     check_forward(layer)
 
     def init(params, state, x=None):
-        state, batch = read_state("state", layer, params, state)
+        anew = state is None
+        if anew:
+            if x is None:
+                raise ValueError(
+                    "x: expected an input like those to come, whose rows start from "
+                    "the initial state, since state is None; got None"
+                )
+            _, batch = read_inputs(layer.x_ndim, x, name="x", over_time=False)
+            state = layer.initial_state(params, batch)
+        else:
+            state, batch = read_state("state", layer, params, state)
         x = x if x is None else _read_inputs("x", cell, params, batch, x)
-        return start(params, state, batch, x)
+        return start(params, state, batch, x, anew)
 
     def update(params, memory, x, cotangent):
         state, batch = read_state("memory.state", layer, params, _state_of(memory))
         x = _read_inputs("x", cell, params, batch, x)
-        wanted = jax.eval_shape(partial(start, batch=batch), params, state, x=x)
-        if _kinds(memory) != _kinds(wanted):
-            raise TypeError(
-                "memory: expected what this method's init gives for such params and "
-                f"states, got {describe(memory)} of other parts, shapes or dtypes"
-            )
+        like = partial(start, batch=batch, anew=False)
+        check_memory(memory, jax.eval_shape(like, params, state, x=x))
         memory = memory._replace(state=state)
         return advance(params, memory, batch, x, _read(cotangent))
 
-    return Online(init, update, cell)
+    return Online(init, update, cell, rows)
+
+
+def check_memory(memory: Any, wanted: Any) -> None:
+    """Raise unless it has the structure, shapes and dtypes of what `init` gives."""
+    if _kinds(memory) != _kinds(wanted):
+        raise TypeError(
+            "memory: expected what this method's init gives for such params and "
+            f"states, got {describe(memory)} of other parts, shapes or dtypes"
+        )
+
+
+def check_start(name: str, layer: Layer, params: Any) -> None:
+    """Raise if the initial state depends on the parameters."""
+
+    def start(params):
+        return jax.tree.leaves(real_only(layer.initial_state(params)))
+
+    if any(varying(start, params)):
+        raise ValueError(
+            f"params: {name} expected an initial state that does not depend on them, "
+            "since it does not carry its derivative; got a learned start: see rtrl or "
+            "truncated, or give a state"
+        )
+
+
+def where_rows(rows: Any, mask: Any, value: Any, otherwise: Any) -> Any:
+    """`value` in the rows of the mask [...], `otherwise` in the rest, and in what all
+    rows share; `rows` as in `Online`."""
+
+    def of_leaf(axis, a, b):
+        ones = [1] * (a.ndim - axis - mask.ndim)
+        return jnp.where(mask.reshape(*[1] * axis, *mask.shape, *ones), a, b)
+
+    def of_part(axis, a, b):
+        return b if axis is None else jax.tree.map(partial(of_leaf, axis), a, b)
+
+    return jax.tree.map(
+        of_part, rows, value, otherwise, is_leaf=lambda axis: axis is None
+    )
 
 
 def _state_of(memory: Any) -> Any:

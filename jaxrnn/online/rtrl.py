@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxrnn._core.checks import check_choice
+from jaxrnn._core.door import as_layer
 from jaxrnn._core.folded import (
     one_step,
     pack,
@@ -20,12 +21,12 @@ from jaxrnn._core.folded import (
     unpack,
     vjp_step,
 )
-from jaxrnn._core.numerics import over_batch
+from jaxrnn._core.numerics import joined, over_batch, real_only
 from jaxrnn.cell import Cell
 from jaxrnn.layer import Layer
 from jaxrnn.online.record import (
     Online,
-    learner,
+    make,
     sum_rows,
     zeros_by_row,
 )
@@ -54,11 +55,26 @@ def rtrl(cell: Cell | Layer, *, gradient: str = "manual") -> Online:
     Source:  Williams & Zipser (1989), Neural Computation 1, 270-280.
     """
     check_choice("gradient", gradient, ("manual", "autodiff"))
+    layer = as_layer(cell)
 
-    def start(params, state, batch, x):
+    def start(params, state, batch, x, anew):
         del x
+        if anew:
+            return Influence(state, of_start(params, batch))
         rows = *batch, size_of(state, len(batch))
         return Influence(state, zeros_by_row(params, rows))
+
+    def of_start(params, batch):
+        """M_0 = ∂s_0/∂θ, which is zero unless the start is learned."""
+
+        def one_row(real):
+            return real_only(layer.initial_state(joined(real, params)))
+
+        state, back = jax.vjp(one_row, real_only(params))
+        (influence,) = jax.vmap(back)(unpack(units_of(state), state))
+        return jax.tree.map(
+            lambda m: jnp.broadcast_to(m, (*batch, *m.shape)), influence
+        )
 
     def advance(params, memory, batch, x, cotangent):
         after, h = one_step(cell, params, memory.state, x)
@@ -86,4 +102,4 @@ def rtrl(cell: Cell | Layer, *, gradient: str = "manual") -> Online:
         influence, grads = over_batch(of_row, len(batch))(*inputs)
         return Influence(after, influence), sum_rows(grads, batch)
 
-    return learner(cell, start, advance)
+    return make(cell, start, advance)

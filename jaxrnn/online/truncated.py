@@ -4,6 +4,7 @@ Source: Williams & Peng (1990), Neural Computation 2, 490-501, BPTT(h; h'), with
 h = k2 and h' = k1.
 """
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -13,19 +14,19 @@ from jax import Array, lax
 from jaxrnn._core.checks import check_positive
 from jaxrnn._core.door import as_layer
 from jaxrnn._core.folded import one_step
-from jaxrnn._core.inputs import axes_of
-from jaxrnn._core.numerics import real_only
-from jaxrnn.backprop import bptt
+from jaxrnn._core.numerics import joined, real_only
 from jaxrnn.cell import Cell
 from jaxrnn.layer import Layer
-from jaxrnn.online.record import Online, learner
+from jaxrnn.model import unroll
+from jaxrnn.online.record import Online, make, where_rows
 
 
 class Window(NamedTuple):
     """The state, and the last k2 steps, the newest last.
 
     before: states before each step, parts [k2, ..., H]. xs [k2, ..., D]. cotangents
-    [k2, ..., H]: of the errors not yet sent back. count: steps so far.
+    [k2, ..., H]: of the errors not yet sent back. count [...]: steps so far. anew
+    [...]: whether the first of all was from the layer's initial state.
     """
 
     state: Any
@@ -33,6 +34,7 @@ class Window(NamedTuple):
     xs: Any
     cotangents: Any
     count: Array
+    anew: Array
 
 
 def truncated(cell: Cell | Layer, k1: int, k2: int) -> Online:
@@ -57,7 +59,7 @@ def truncated(cell: Cell | Layer, k1: int, k2: int) -> Online:
         raise ValueError(f"k2: expected at least k1 = {k1}, got {k2}")
     layer = as_layer(cell)
 
-    def start(params, state, batch, x):
+    def start(params, state, batch, x, anew):
         if x is None and layer.x_ndim is not None:
             raise ValueError(
                 "x: expected an input like those to come, since a transition does not "
@@ -73,7 +75,8 @@ def truncated(cell: Cell | Layer, k1: int, k2: int) -> Online:
         h = jax.eval_shape(lambda: one_step(cell, params, state, x)[1])
         waiting = jax.tree.map(jnp.zeros_like, real_only(h))
         before, xs, cotangents = jax.tree.map(window, (state, x, waiting))
-        return Window(state, before, xs, cotangents, jnp.zeros((), jnp.int32))
+        count = jnp.zeros(batch, jnp.int32)
+        return Window(state, before, xs, cotangents, count, jnp.full(batch, anew))
 
     def advance(params, memory, batch, x, cotangent):
         del batch
@@ -82,34 +85,45 @@ def truncated(cell: Cell | Layer, k1: int, k2: int) -> Online:
         def pushed(window, new):
             return jnp.concatenate([window[1:], new[None]])
 
-        memory = Window(
-            after,
-            jax.tree.map(pushed, memory.before, memory.state),
-            jax.tree.map(pushed, memory.xs, x),
-            jax.tree.map(pushed, memory.cotangents, cotangent(h)),
-            memory.count + 1,
+        unsent = jax.tree.map(pushed, memory.cotangents, cotangent(h))
+        memory = memory._replace(
+            state=after,
+            before=jax.tree.map(pushed, memory.before, memory.state),
+            xs=jax.tree.map(pushed, memory.xs, x),
+            count=memory.count + 1,
         )
         due = memory.count % k1 == 0
-        grads = lax.cond(due, send_back, nothing, params, memory)
-        waiting = jax.tree.map(
-            lambda a: jnp.where(due, jnp.zeros_like(a), a), memory.cotangents
-        )
-        return memory._replace(cotangents=waiting), grads
+        zeros = jax.tree.map(jnp.zeros_like, unsent)
+        sent = where_rows(1, due, unsent, zeros)
+        grads = lax.cond(due.any(), send_back, nothing, params, memory, sent)
+        return memory._replace(cotangents=where_rows(1, due, zeros, unsent)), grads
 
-    def send_back(params, memory):
+    def send_back(params, memory, sent):
         # Places before the first step are cut off by a reset there.
+        batch = memory.count.shape
         first = jnp.maximum(k2 - memory.count, 0)
-        axes = axes_of(layer.x_ndim, memory.xs)
-        steps = jnp.arange(k2, dtype=jnp.int32) == first
-        resets = steps.reshape(-1, *[1] * (len(axes) - 1))
-        resets = jnp.broadcast_to(resets, axes)
-        before = jax.tree.map(lambda a: a[first], memory.before)
-        window = params, memory.xs, before, memory.cotangents
-        edges = {"resets": resets, "reset_to": before, "noise": None}
-        return bptt(cell, *window, **edges).params
+        steps = jnp.arange(k2, dtype=jnp.int32).reshape(-1, *[1] * len(batch))
+        oldest = jax.tree.map(partial(_taken, first), memory.before)
+        # A window that still holds its row's first step begins at the start itself.
+        anew = memory.anew & (memory.count <= k2)
 
-    def nothing(params, memory):
-        del memory
+        def run(real):
+            on = joined(real, params)
+            start = where_rows(0, anew, layer.initial_state(on, batch), oldest)
+            edges = {"resets": steps == first[None], "reset_to": start, "noise": None}
+            return real_only(unroll(cell, on, memory.xs, start, **edges)[0])
+
+        _, pull = jax.vjp(run, real_only(params))
+        return pull(sent)[0]
+
+    def nothing(params, memory, sent):
+        del memory, sent
         return jax.tree.map(jnp.zeros_like, real_only(params))
 
-    return learner(cell, start, advance)
+    return make(cell, start, advance, rows=Window._make([0, 1, 1, 1, 0, 0]))
+
+
+def _taken(first: Array, over_time: Array) -> Array:
+    """Each row's entry at its own step `first` [...] of an array [k2, ..., H]."""
+    at = first.reshape(1, *first.shape, *[1] * (over_time.ndim - first.ndim - 1))
+    return jnp.take_along_axis(over_time, at, axis=0)[0]

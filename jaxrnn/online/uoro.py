@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jaxrnn._core.door import as_layer
 from jaxrnn._core.folded import one_step, pack, push, unpack, vjp_step
 from jaxrnn._core.numerics import global_norm, over_batch
 from jaxrnn._core.sizes import check_key
@@ -21,7 +22,8 @@ from jaxrnn.cell import Cell
 from jaxrnn.layer import Layer
 from jaxrnn.online.record import (
     Online,
-    learner,
+    check_start,
+    make,
     sum_rows,
     zeros_by_row,
 )
@@ -52,9 +54,12 @@ def uoro(key: Array, cell: Cell | Layer) -> Online:
     Source:  Tallec & Ollivier (2017), arXiv 1702.05043, algorithm 1.
     """
     check_key(key)
+    layer = as_layer(cell)
 
-    def start(params, state, batch, x):
+    def start(params, state, batch, x, anew):
         del x
+        if anew:
+            check_start("uoro", layer, params)
         nothing = jnp.zeros_like(pack(state, len(batch)))
         return RankOne(state, key, nothing, zeros_by_row(params, batch))
 
@@ -88,7 +93,7 @@ def uoro(key: Array, cell: Cell | Layer) -> Online:
         memory = RankOne(after, next_key, of_state, of_params)
         return memory, sum_rows(grads, batch)
 
-    return learner(cell, start, advance)
+    return make(cell, start, advance, rows=RankOne._make([0, None, 0, 0]))
 
 
 def _balance(left: Array, right: Array) -> Array:
