@@ -17,6 +17,7 @@ an error should be, or another number), *fine* or *refused* (should have worked)
 
 import argparse
 import inspect
+import math
 import re
 import sys
 import traceback
@@ -1538,9 +1539,10 @@ def checks() -> Iterator[Site]:
     bad = (None, 3, "net", cell, case.params)
     tries = [Try("no function", value) for value in bad]
     tries += [Try(f"returns, {kind}", value) for kind, value in returns.items()]
-    tries += [Try("arguments", lambda p, x: p["w"].sum())]
-    tries += [Try("arguments", jaxrnn.network)]
-    dtypes = ("float16", "int32", "flaot32", 3, [], complex)
+    tries += [Try("arguments", lambda p: p["w"].sum())]
+    tries += [Try("no gradient=", lambda p, x: (p["w"] ** 2 * x).sum(), WORK)]
+    dtypes = ("int32", "flaot32", 3, [], complex)
+    own = {"w": 2 * x}
     yield Site(
         "check_gradients",
         run,
@@ -1562,7 +1564,15 @@ def checks() -> Iterator[Site]:
                 Try("some", ["reverse"], WORK),
             ],
             "dtype": [Try("no dtype", value) for value in dtypes]
-            + [Try("float32", "float32", WORK), Try("np.float64", np.float64, WORK)],
+            + [Try("float32", "float32", WORK), Try("np.float64", np.float64, WORK)]
+            + [Try("float16", "float16", WORK), Try("bfloat16", jnp.bfloat16, WORK)],
+            "gradient": [Try("no function", bad) for bad in ("manual", 3, own)]
+            + [Try("gives", lambda p, x, bad=bad: bad) for bad in (None, 3, x, {})]
+            + [Try("size", lambda p, x: {"w": x[:1]})]
+            + [Try("int", lambda p, x: {"w": np.ones(2, "i4")})]
+            + [Try("right", lambda p, x: {"w": 2 * p["w"] * x}, WORK)],
+            "tolerance": [Try("none", bad) for bad in (-1, "a", math.nan, True)]
+            + [Try("shown", math.inf, WORK), Try("some", 0.1, WORK)],
             "seed": [Try("no seed", value) for value in (-1, 1.5, "a", [0], None)],
         },
         {"f_or_network": ("f_or_network", "E", "gradient"), "batch": ("f_or_network",)},

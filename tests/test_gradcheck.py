@@ -25,8 +25,8 @@ from jaxrnn import (
     unroll,
 )
 from jaxrnn.gradcheck import derivations
+from jaxrnn.gradcheck.budget import Budget, Pair
 from jaxrnn.gradcheck.report import Comparison, GradientReport
-from jaxrnn.gradcheck.report import compare as _compare
 from jaxrnn.layers import draw_noise
 
 REFERENCES = ["reverse", "forward", "differences", "adjoint"]
@@ -268,8 +268,8 @@ def test_what_has_no_gradient_and_unknown_references_are_named():
     for seed in (-1, 1.5, True, [0]):
         with pytest.raises(ValueError, match="seed: expected an integer of 0 or more"):
             check_gradients(scaled(1.0), PARAMS, XS, seed=seed)
-    for dtype in (np.float16, "flaot32", 3):
-        with pytest.raises(ValueError, match="dtype: expected float32 or float64"):
+    for dtype in (np.int32, "flaot32", 3):
+        with pytest.raises(ValueError, match="dtype: expected one of"):
             check_gradients(scaled(1.0), PARAMS, XS, dtype=dtype)
     for params in (None, {}):
         with pytest.raises(TypeError, match="params: expected arrays, got"):
@@ -416,13 +416,6 @@ def test_one_percent_is_caught_and_measured_in_both_dtypes(dtype):
         assert c.cosine == pytest.approx(1, abs=1e-6)
 
 
-def test_float32_network_is_within_its_rounding_budget():
-    report = check(elman(), dtype=jnp.float32)
-    report.assert_close()
-    # 1e3 eps, as the docstring has it, where float64's own tolerance is smaller
-    assert report.comparisons[0].tolerance == 1e3 * float(np.finfo(np.float32).eps)
-
-
 # The references do not lean on one another ---------------------------------------
 
 
@@ -548,6 +541,10 @@ def test_a_report_goes_to_json_and_a_dataclass():
 # One comparison ------------------------------------------------------------------
 
 
+def _compare(leaf, dtype, against, ours, theirs):
+    return Budget(np.dtype(dtype), {}, None).judge(Pair(leaf, against, ours, theirs))
+
+
 def test_comparison_of_numbers_made_by_hand():
     c = _compare("w", jnp.float64, "reverse", np.array([3.0, 3.0]), np.array([3.0, 4]))
     assert c.relative_error == pytest.approx(1 / 5)
@@ -600,7 +597,7 @@ def test_error_that_cannot_be_checked_is_refused(f, message):
 
 
 def test_a_batch_that_the_function_does_not_take_is_named():
-    for f, batch in ((scaled(1.0), ()), (lambda p, xs: p["w"].sum(), (XS,))):
+    for f, batch in ((scaled(1.0), ()), (lambda p: p["w"].sum(), (XS,))):
         with pytest.raises(TypeError, match=r"f_or_network: expected a function that "):
             check_gradients(f, PARAMS, *batch)
     net = network(elman())

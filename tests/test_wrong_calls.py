@@ -452,10 +452,25 @@ WRONG = {
         TypeError,
         "f_or_network: expec",
     ),
-    "check in float16": (
-        lambda: check_gradients(NET, net_params(), XS, XS, dtype="float16"),
+    "check in integers": (
+        lambda: check_gradients(NET, net_params(), XS, XS, dtype="int32"),
         ValueError,
-        "dtype: expected float32 or float64",
+        "dtype: expected one of ('float64', 'float32', 'bfloat16', 'float16'), got 'in",
+    ),
+    "check against the derivations of a network": (
+        lambda: check_gradients(lambda p: p.w_x.sum(), P, against=("rtrl",)),
+        ValueError,
+        "against: expected some of ('compiled', 'forward', 'differences'), got",
+    ),
+    "check of a gradient's name": (
+        lambda: check_gradients(NET, net_params(), XS, XS, gradient="manual"),
+        TypeError,
+        "gradient: expected a function of (params, *batch) that gives ∂E/∂params",
+    ),
+    "check within less than nothing": (
+        lambda: check_gradients(NET, net_params(), XS, XS, tolerance=-1.0),
+        ValueError,
+        "tolerance: expected a number of 0 or more, or math.inf",
     ),
     "no threshold": (lambda: optim.clip_by_global_norm(0), ValueError, "threshold"),
     "steps without a name": (

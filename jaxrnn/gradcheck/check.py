@@ -1,40 +1,57 @@
 """Manual gradients against reverse AD, forward AD and finite differences, per leaf.
 
     reverse      ∂E/∂θ by `jax.grad` of the autodiff path, element by element
+    compiled     ∂E/∂θ by hand, every operation by itself: no loop, nothing fused
     forward      ⟨∂E/∂θ, v⟩ against `jax.jvp` of the autodiff path along v
-    differences  ⟨∂E/∂θ, v⟩ against (E(θ + hv) - E(θ - hv)) / 2h, in float64
+    differences  ⟨∂E/∂θ, v⟩ against (E(θ + hv) - E(θ - hv)) / 2h
     adjoint      ⟨λ, J v⟩ = ⟨Jᵀ λ, v⟩, J v by forward AD and Jᵀ λ by hand
 
 The last three take random directions v in one leaf at a time, so that an error in a
 small leaf is not hidden by a large one, and the cost does not grow with the leaf. A
 network's gradient is compared with other derivations as well: see `derivations`.
+
+All references are in float64, whatever the dtype that is checked: the parameters and
+the batch are rounded to that dtype first, so that only the arithmetic differs. What
+rounding may then do to a leaf is measured: see `budget`.
 """
 
-import inspect
-from collections.abc import Callable, Iterable, Sequence
-from functools import partial
-from numbers import Integral
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxrnn._core.door import as_layer
-from jaxrnn._core.inputs import read_inputs
-from jaxrnn._core.marks import make_marks
-from jaxrnn._core.trees import describe
 from jaxrnn._core.updates import read_leaves
-from jaxrnn.gradcheck.derivations import DERIVATIONS, derivations
-from jaxrnn.gradcheck.programs import Given, Programs, check_programs, programs
-from jaxrnn.gradcheck.report import Comparison, GradientReport, compare, leaf_name
+from jaxrnn.gradcheck import op_by_op
+from jaxrnn.gradcheck.arguments import (
+    cast,
+    check_inputs,
+    read_against,
+    read_dtype,
+    read_own,
+    read_seed,
+    read_tolerance,
+)
+from jaxrnn.gradcheck.budget import TOLERANCES, Budget, Pair, rounding
+from jaxrnn.gradcheck.derivations import derivations
+from jaxrnn.gradcheck.legs import (
+    leaf_pairs,
+    step_pairs,
+    step_pairs_by_differences,
+)
+from jaxrnn.gradcheck.programs import (
+    Given,
+    Point,
+    Programs,
+    call,
+    programs,
+)
+from jaxrnn.gradcheck.report import GradientReport, by_leaf, by_step
 from jaxrnn.networks import Network
 
-_DIRECTIONS = 8
+_OPERATIONS = 50_000  # as many are run one by one
 _STATIC = ("chunk_size", "store", "reverse")
-_ALONG = ("forward", "differences", "adjoint")
-_REFERENCES = ("reverse", *_ALONG, *DERIVATIONS)
 
 
 def check_gradients(
@@ -44,6 +61,8 @@ def check_gradients(
     dtype: Any = None,
     seed: int = 0,
     against: Sequence[str] | None = None,
+    gradient: Callable[..., Any] | None = None,
+    tolerance: float | None = None,
     **options: Any,
 ) -> GradientReport:
     """Compare the manual gradient with independent references, per leaf.
@@ -53,212 +72,195 @@ def check_gradients(
 
     Args:
         f_or_network: a `Network`, whose `gradients(params, *batch)` is checked against
-            its `error` and other derivations, and step by step; or a function
-            `f(params, *batch, gradient=...) -> E` that passes `gradient` to `unroll`.
+            its `error` and other derivations; a function `f(params, *batch,
+            gradient=...) -> E` that passes `gradient` to `unroll`; or any function
+            `f(params, *batch) -> E`, whose `jax.grad` is checked, such as one made of
+            a `jax.custom_vjp`.
         params: floating arrays [...], as the network or the function takes them.
-        batch: the arguments after params; floating arrays are cast to `dtype`.
-        dtype: of the gradients, float64 by default (with x64 enabled for this call
-            only). The differences are always in float64.
+        batch: the arguments after params; floating arrays are cast to `dtype`. The rows
+            of the first one's gradient, ∂E/∂x_t if time is its first axis, are checked
+            as well; without a reverse mode to compare with, 32 of them.
+        dtype: of the gradient that is checked: float64 (by default), float32, bfloat16
+            or float16. The references are in float64, with x64 enabled for this call
+            only.
         seed: for the random directions.
-        against: the references to compare with, of "reverse", "forward",
-            "differences", "adjoint", "rtrl", "scan" and "truncated"; all by default.
-            At a kink leave out "differences"; with a surrogate gradient use "reverse"
-            alone. "reverse" includes the rows by step.
+        against: the references to compare with, of "reverse", "compiled", "forward",
+            "differences", "adjoint", "rtrl", "scan" and "truncated"; by default all
+            that there are for this network or function. At a kink leave out
+            "differences"; with a surrogate gradient use "reverse" alone.
+        gradient: a gradient of your own to check in place of the manual one, such as
+            RTRL or an eligibility trace: `gradient(params, *batch, **options)` returns
+            ∂E/∂params, with None for a part that is not compared. It is called as it
+            is, so it need not be JAX.
+        tolerance: the largest relative error that passes, instead of the one below;
+            `math.inf` to show errors and cosines without a judgement.
         options: those of `Network.gradients`: lengths, resets, reset_to, reverse,
             weights, noise, chunk_size, store; or keywords of the function. A derivation
             that does not support one is left out, and the report says why.
     Returns: a `GradientReport`, one row per leaf and reference; true if all are close.
-             Tolerances: 1e-10, and 1e-6 for differences; in another dtype a rounding
-             budget of 1e3 eps. The truncated gradient is shown but has no tolerance.
+             Tolerances: 1e-10, and 1e-6 for differences, but at least four times what
+             rounding to `dtype` does to JAX's own gradient of the same leaf, and four
+             eps; twice that along directions. So bfloat16 shows an error of 10 %, not
+             one of 1 %. A leaf that rounding moves by more than an eighth is shown, and
+             the report says so; so is the truncated gradient.
     Raises:  TypeError if it is neither a Network nor a function of this batch, or if
-             params are not floating; ValueError for a dtype other than float32 and
-             float64, a seed that is not an integer >= 0, an unknown reference, a
-             function that does not pass `gradient` on, or an error that is not a finite
-             scalar or does not depend on params.
+             params are not floating; ValueError for another dtype, a seed that is not
+             an integer >= 0, an unknown reference, a function that does not pass
+             `gradient` on, a gradient unlike params, a tolerance below 0, or an error
+             that is not a finite scalar or does not depend on params.
     Source:  the adjoint identity as in Griewank & Walther (2008), "Evaluating
              Derivatives", §3.3.
     """
     f = f_or_network
-    if not isinstance(f, Network) and not callable(f):
-        raise TypeError(
-            "f_or_network: expected a jaxrnn.Network or a function, "
-            f"got {type(f).__name__}"
-        )
-    dtype, against = _read_dtype(dtype), _checked(against)
-    if isinstance(seed, bool) or not isinstance(seed, Integral) or seed < 0:
-        raise ValueError(f"seed: expected an integer of 0 or more, got {seed!r}")
+    dtype, seed, tolerance = (
+        read_dtype(dtype),
+        read_seed(seed),
+        read_tolerance(tolerance),
+    )
     params, batch = read_leaves("params", params), read_leaves("batch", batch)
-    _check_floating(params)
+    takes_gradient = check_inputs(f, params, batch, options, gradient)
+    names = read_against(against, f, takes_gradient, gradient)
     static = tuple(
         sorted((k, v) for k, v in options.items() if k in _STATIC or v is None)
     )
     arrays = {k: read_leaves(k, v) for k, v in options.items() if k not in dict(static)}
-    if isinstance(f, Network):  # while they are known
-        if len(batch) < 2:
-            raise TypeError(f"batch: expected xs and targets, got {len(batch)} of them")
-        _, axes = read_inputs(as_layer(f.cell).x_ndim, batch[0])
-        make_marks(axes, options.get("lengths"), options.get("resets"))
-    else:
-        _check_call(f, params, batch, options)
     with jax.enable_x64(True):
-        params, given = _cast((params, Given(batch, arrays)), dtype)
-        made = programs(f, static)
-        check_programs(
-            made, params, given, not {"forward", "adjoint"}.isdisjoint(against)
+        low = cast(Point(params, Given(batch, arrays)), dtype)
+        made = programs(f, static, takes_gradient)
+        what = _Check(
+            f, made, static, low, cast(low, np.float64), gradient, read_seed(seed)
         )
-        rows, manual = _rows(made, params, given, seed, against)
-        steps, left_out = (), ()
-        if isinstance(f, Network):
-            found = derivations(f, made, params, given, dict(static), manual, against)
-            rows, left_out = rows + found.rows, found.left_out
-            if "reverse" in against:
-                steps = _by_step(made, params, given)
-        return GradientReport(str(dtype), rows, steps, left_out)
+        names, left_out = _passable(what, names, takes_gradient)
+        manual = _manual(what)
+        reverse = None
+        if "reverse" in names or dtype != np.float64:
+            reverse = made.reverse(*what.exact)
+        pairs, why = _leaves(what, names, manual, reverse)
+        left_out += why
+        steps, why = _steps(what, names, takes_gradient, reverse)
+        left_out += why
+        moved = {} if dtype == np.float64 else _moved(what, reverse)
+        return _report(Budget(dtype, moved, tolerance), pairs, steps, left_out)
 
 
-def _read_dtype(dtype: Any) -> np.dtype:
-    try:
-        read = np.dtype(np.float64 if dtype is None else dtype)
-    except TypeError:
-        read = None
-    if read not in (np.float32, np.float64):
-        raise ValueError(f"dtype: expected float32 or float64, got {dtype!r}")
-    return read
+class _Check(NamedTuple):
+    """What is checked, in the dtype asked for, `low`, and in float64, `exact`."""
+
+    f: Any
+    made: Programs
+    static: tuple[tuple[str, Any], ...]
+    low: Point
+    exact: Point
+    gradient: Callable[..., Any] | None
+    seed: int
 
 
-def _checked(against: Sequence[str] | None) -> tuple[str, ...]:
-    if against is None:
-        return _REFERENCES
-    names = (against,) if isinstance(against, str) else against
-    names = tuple(names) if isinstance(names, Iterable) else ()
-    if not names or not all(name in _REFERENCES for name in names):
-        raise ValueError(f"against: expected some of {_REFERENCES}, got {against!r}")
-    return names
+def _passable(
+    what: _Check, names: tuple[str, ...], takes_gradient: bool
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The references without those that a custom_vjp stops, and the reason."""
+    stopped = [name for name in ("forward", "adjoint") if name in names]
+    made_of = op_by_op.primitives(what.made.error.trace(*what.exact))
+    if not stopped or not any(name.startswith("custom_vjp") for name in made_of):
+        return names, ()
+    if takes_gradient and what.gradient is None:
+        raise ValueError(
+            "f: expected one that hands `gradient` on to unroll; its value is made by "
+            "a derivative by hand, or another jax.custom_vjp, with gradient='autodiff' "
+            "as well, which forward mode cannot pass. For a custom_vjp of your own, "
+            "such as a surrogate gradient, give against=('reverse',)"
+        )
+    left = tuple(name for name in names if name not in stopped)
+    return left, ("forward: forward mode cannot pass a jax.custom_vjp",)
 
 
-def _check_call(f: Callable[..., Any], params: Any, batch: Any, options: Any) -> None:
-    """Raise unless the function takes this batch, these options and `gradient`."""
-    signature = inspect.signature(f)
-    try:
-        signature.bind(params, *batch, **{"gradient": "manual"} | options)
-    except TypeError:
-        given = ", ".join(["params", *["batch"] * len(batch), *options])
-        raise TypeError(
-            f"f_or_network: expected a function that takes ({given}, gradient=...), "
-            f"got one of {signature}"
-        ) from None
-
-
-def _check_floating(params: Any) -> None:
-    leaves = jax.tree.leaves_with_path(params)
-    if not leaves:
-        raise TypeError(f"params: expected arrays, got {describe(params)}")
-    for path, leaf in leaves:
-        dtype = jnp.result_type(leaf)
-        if not jnp.issubdtype(dtype, jnp.floating):
-            raise TypeError(
-                f"params.{leaf_name(path)}: expected a floating leaf, which has a "
-                f"gradient, got {dtype}; give it in the batch, or close over it"
-            )
-
-
-def _rows(
-    made: Programs, params: Any, given: Given, seed: int, against: tuple[str, ...]
-) -> tuple[tuple[Comparison, ...], Any]:
-    """Comparisons by leaf, and the manual gradient."""
-    value, manual = made.manual(params, given)
+def _manual(what: _Check) -> dict[str, Any]:
+    """The gradient that is checked, by leaf."""
+    made, low, exact = what.made, what.low, what.exact
+    own = what.gradient is not None
+    value, manual = (made.error(*exact), None) if own else made.manual(*low)
     if not np.isfinite(value):
         raise ValueError(f"E: expected a finite scalar, got {value}")
-    reverse = made.reverse(params, given)
-    if not any(np.asarray(g).any() for g in jax.tree.leaves(reverse)):
-        raise ValueError("E: expected it to depend on params, but its gradient is 0")
-
-    rng = np.random.default_rng(seed)
-    outputs = made.outputs.trace(params, given).out_info
-    adjoint = _random_like(rng, outputs)
-    pulled = made.pull(params, given, adjoint) if "adjoint" in against else None
-    differences = _differences(made.error, params, given)
-
-    rows = []
-    leaves, tree = jax.tree_util.tree_flatten_with_path(params)
-    for i, (path, leaf) in enumerate(leaves):
-        if leaf.size == 0:  # such as a W_s without columns: nothing to compare
-            continue
-        row = partial(compare, leaf_name(path), leaf.dtype)
-        if "reverse" in against:
-            pair = (jax.tree.leaves(g)[i] for g in (manual, reverse))
-            rows.append(row("reverse", *pair))
-        found = {name: ([], []) for name in _ALONG if name in against}
-        for _ in range(_DIRECTIONS if found else 0):
-            parts = [np.zeros(p.shape, p.dtype) for _, p in leaves]
-            parts[i] = _random_like(rng, leaf)
-            v = jax.tree.unflatten(tree, parts)
-            by_hand = _inner(manual, v)
-            if "forward" in found or "adjoint" in found:
-                slope, moved = made.along(params, given, v)
-            for name, (ours, theirs) in found.items():
-                ours.append(_inner(pulled, v) if name == "adjoint" else by_hand)
-                if name == "adjoint":
-                    theirs.append(_inner(adjoint, moved))
-                else:
-                    theirs.append(slope if name == "forward" else differences(v))
-        rows += [row(name, *map(np.array, pair)) for name, pair in found.items()]
-    return tuple(rows), manual
+    if not own:
+        return by_leaf(manual)
+    return read_own(call(what.gradient, *low, what.static), low.params)
 
 
-def _by_step(made: Programs, params: Any, given: Given) -> tuple[Comparison, ...]:
-    """∂E/∂x_t of every step, by hand and JAX's own."""
-    by_hand, reverse = made.by_step(params, given)
-    leaves = jax.tree.leaves_with_path(by_hand)
-    return tuple(
-        compare(f"xs{jax.tree_util.keystr(path)}[{t}]", a.dtype, "reverse", a, b)
-        for (path, ours), theirs in zip(leaves, jax.tree.leaves(reverse), strict=True)
-        for t, (a, b) in enumerate(zip(*map(np.asarray, (ours, theirs)), strict=True))
-    )
+def _leaves(
+    what: _Check, names: tuple[str, ...], manual: dict[str, Any], reverse: Any
+) -> tuple[list[Pair], tuple[str, ...]]:
+    """The manual gradient and every reference, and why some are left out."""
+    references, left_out = {}, ()
+    if "reverse" in names:
+        references["reverse"] = by_leaf(reverse[0])
+    if "compiled" in names:
+        traced = what.made.manual.trace(*what.exact)
+        count = op_by_op.operations(traced)
+        if count > _OPERATIONS:
+            left_out += (f"compiled: it would run {count:,} operations one by one",)
+        else:
+            _, alone = op_by_op.run(traced, *what.exact)
+            references["compiled"] = by_leaf(alone)
+    given = what.made, what.low, what.exact, manual, references, names, what.seed
+    pairs = list(leaf_pairs(*given))
+    if isinstance(what.f, Network):
+        static = dict(what.static)
+        others = derivations(what.f, what.made, what.exact, static, names)
+        left_out += others.left_out
+        for reference, found in others.found.items():
+            pairs += [
+                Pair(leaf, reference, manual[leaf], theirs)
+                for leaf, theirs in found.items()
+                if leaf in manual
+            ]
+    return pairs, left_out
 
 
-def _differences(error: Any, params: Any, given: Given):
-    """Central differences of E along v, in float64, with steps of the leaf's scale."""
-    params, given = _cast((params, given), jnp.float64)
-    params = jax.device_get(params)
+def _steps(
+    what: _Check, names: tuple[str, ...], takes_gradient: bool, reverse: Any
+) -> tuple[list[Pair], tuple[str, ...]]:
+    """The same for the rows of ∂E/∂ the batch's first array."""
+    reference = "reverse" if takes_gradient else "differences"
+    if what.gradient or reference not in names or not what.low.given.batch:
+        return [], ()
+    (manual,) = what.made.by_step(*what.low)
+    rows = by_step(manual)
+    nothing = rows and not any(map(np.any, rows.values()))
+    if nothing and not isinstance(what.f, Network):
+        return [], ("steps: the gradient of the batch's first array is 0",)
+    if takes_gradient:
+        return list(step_pairs(manual, *reverse[1])), ()
+    given = what.made, what.exact, manual, what.seed
+    return list(step_pairs_by_differences(*given)), ()
 
-    def along(v):
-        # The leaf's own size; cbrt(eps) balances truncation, h², and rounding, eps/h.
-        moved = jax.tree.map(lambda p, d: p if np.any(d) else 0 * p, params, v)
-        h = 6e-6 * max(1, _inner(moved, moved) ** 0.5) / _inner(v, v) ** 0.5
-        ahead, behind = (
-            float(error(jax.tree.map(partial(_moved, by=by), params, v), given))
-            for by in (h, -h)
+
+def _moved(what: _Check, reverse: Any) -> dict[str, float]:
+    """What rounding does to JAX's own gradient, by leaf and by step."""
+
+    def named(gradient):
+        d_params, first = gradient
+        return by_leaf(d_params) | (by_step(*first) if first else {})
+
+    return rounding(named(what.made.reverse(*what.low)), named(reverse))
+
+
+def _report(
+    budget: Budget, pairs: list[Pair], steps: list[Pair], left_out: tuple[str, ...]
+) -> GradientReport:
+    if not pairs:
+        raise ValueError(
+            "against: expected a reference that there is for this gradient, and none "
+            f"is left: {'; '.join(left_out)}"
         )
-        return (ahead - behind) / (2 * h)
-
-    return along
-
-
-def _moved(p: np.ndarray, d: np.ndarray, *, by: float) -> np.ndarray:
-    return p + by * d.astype(p.dtype)
-
-
-def _cast(tree: Any, dtype: Any) -> Any:
-    """Every floating leaf in this dtype; the others as they are."""
-
-    def cast(a):
-        if isinstance(a, Array) and jnp.issubdtype(a.dtype, jax.dtypes.extended):
-            return a
-        a = np.asarray(a)  # by NumPy, which compiles nothing
-        return a.astype(dtype) if jnp.issubdtype(a.dtype, jnp.floating) else a
-
-    return jax.device_put(jax.tree.map(cast, tree))
-
-
-def _random_like(rng: np.random.Generator, tree: Any) -> Any:
-    return jax.tree.map(lambda a: rng.standard_normal(a.shape).astype(a.dtype), tree)
-
-
-def _inner(a: Any, b: Any) -> float:
-    """⟨a, b⟩ over all leaves, in float64."""
-
-    def inner(a, b):
-        return np.vdot(np.asarray(a, np.float64), np.asarray(b, np.float64))
-
-    return float(sum(jax.tree.leaves(jax.tree.map(inner, a, b))))
+    if not any(np.any(pair.theirs) for pair in pairs):
+        raise ValueError("E: expected it to depend on params, but its gradient is 0")
+    rows, by_step = (tuple(map(budget.judge, some)) for some in (pairs, steps))
+    moved = sum(
+        np.isinf(c.tolerance) and c.against in TOLERANCES for c in (*rows, *by_step)
+    )
+    if moved and budget.tolerance is None:
+        left_out += (
+            f"{moved} of {len(rows + by_step)} comparisons are shown and not judged: "
+            f"rounding to {budget.dtype} moves them too far",
+        )
+    return GradientReport(str(budget.dtype), rows, by_step, left_out)

@@ -22,8 +22,8 @@ from jaxrnn._core.folded import size_of
 from jaxrnn._core.inputs import axes_of
 from jaxrnn._core.marks import live_only, make_marks
 from jaxrnn._core.numerics import real_only
-from jaxrnn.gradcheck.programs import Given, Programs, jit_quick
-from jaxrnn.gradcheck.report import Comparison, compare, leaf_name
+from jaxrnn.gradcheck.programs import Point, Programs, jit_quick
+from jaxrnn.gradcheck.report import by_leaf
 from jaxrnn.networks import Network
 
 DERIVATIONS = ("rtrl", "scan", "truncated")
@@ -33,26 +33,25 @@ _EDGES = ("lengths", "resets", "reset_to", "noise")
 
 
 class Derivations(NamedTuple):
-    """Comparisons by leaf, and the references left out, with reasons."""
+    """Gradients by leaf, by the reference, and those left out, with reasons."""
 
-    rows: tuple[Comparison, ...]
+    found: dict[str, dict[str, Any]]
     left_out: tuple[str, ...]
 
 
 def derivations(
     net: Network,
     made: Programs,
-    params: Any,
-    given: Given,
+    point: Point,
     static: dict[str, Any],
-    manual: Any,
     against: tuple[str, ...],
 ) -> Derivations:
-    """The manual gradient of the cell's parameters against those of `against`."""
+    """The gradient of the cell's parameters by each of `against`."""
+    params, given = point
     xs, _, *rest = given.batch
     wanted = [name for name in DERIVATIONS if name in against]
     if not wanted:
-        return Derivations((), ())
+        return Derivations({}, ())
     layer = as_layer(net.cell)
     state = rest[0] if rest and rest[0] is not None else None
     steps, *batch = axes_of(layer.x_ndim, xs)
@@ -62,7 +61,7 @@ def derivations(
     run = partial(_run, net.cell, reverse)
     starts = _makes_the_start(net.cell, params.cell, xs) if state is None else set()
     d_hs = made.cotangents(params, given)
-    rows, left_out, window = [], [], min(TRUNCATED, steps)
+    found, left_out, window = {}, [], min(TRUNCATED, steps)
     for name in wanted:
         shown = f"truncated {window}" if name == "truncated" else name
         why = _left_out(name, layer, params.cell, (steps, *batch), edges, reverse)
@@ -70,16 +69,12 @@ def derivations(
             left_out.append(f"{shown}: {why}")
             continue
         reference = run(name, window)(params.cell, xs, start, d_hs, edges)
-        rows += [
-            compare(f"cell.{leaf_name(path)}", leaf.dtype, shown, leaf, theirs)
-            for (path, leaf), theirs in zip(
-                jax.tree.leaves_with_path(manual.cell),
-                jax.tree.leaves(reference),
-                strict=True,
-            )
-            if leaf.size and leaf_name(path) not in starts
-        ]
-    return Derivations(tuple(rows), tuple(left_out))
+        found[shown] = {
+            f"cell.{leaf}": d
+            for leaf, d in by_leaf(reference).items()
+            if d.size and leaf not in starts
+        }
+    return Derivations(found, tuple(left_out))
 
 
 def _left_out(name, layer, params, axes, edges, reverse) -> str | None:
@@ -130,5 +125,4 @@ def _makes_the_start(cell: Any, params: Any, xs: Any) -> set[str]:
     batch = axes_of(layer.x_ndim, xs)[1:]
     start, pull = jax.vjp(lambda p: real_only(layer.initial_state(p, batch)), params)
     (d_params,) = pull(jax.tree.map(jnp.ones_like, start))
-    leaves = jax.tree.leaves_with_path(d_params)
-    return {leaf_name(path) for path, leaf in leaves if np.asarray(leaf).any()}
+    return {name for name, d in by_leaf(d_params).items() if np.asarray(d).any()}

@@ -4,7 +4,7 @@ The manual gradient is compiled as usual. On a CPU, the references are compiled 
 optimisations, which saves time since they run only a few times.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
@@ -36,78 +36,140 @@ class Given(NamedTuple):
     arrays: dict[str, Any]
 
 
+class Point(NamedTuple):
+    """Where the gradient is taken."""
+
+    params: Any
+    given: Given
+
+
 class Programs(NamedTuple):
     """Compiled functions of (params, given), some with one more argument.
 
-    manual: E, and ∂E/∂params by hand. error: E. reverse: ∂E/∂params, JAX's own.
+    manual: E, and ∂E/∂params by hand. error: E.
+    by_step: ∂E/∂ the batch's first array, by hand.
+    reverse: JAX's own ∂E/∂params, and ∂E/∂ the batch's first array.
     along(…, v): the derivatives of E and of the outputs along v, by forward AD.
     pull(…, adjoint): Jᵀ λ of the outputs, by hand.
-    outputs: the outputs that λ pairs with.
-    by_step: ∂E/∂xs by hand and JAX's own; only for a network.
+    outputs: the outputs that λ pairs with; of a function, E.
     cotangents: ∂E/∂hs; only for a network.
     """
 
-    manual: Callable[..., tuple[Array, Any]]
-    error: Callable[..., Array]
-    reverse: Callable[..., Any]
+    manual: Any
+    error: Any
+    by_step: Callable[..., Any]
+    reverse: Callable[..., tuple[Any, Any]]
     along: Callable[..., tuple[Array, Any]]
     pull: Callable[..., Any]
-    outputs: Callable[..., Any]
-    by_step: Any = None  # of a network alone
+    outputs: Any
     cotangents: Any = None  # of a network alone
 
 
-def programs(f: Any, static: tuple[tuple[str, Any], ...]) -> Programs:
+def programs(
+    f: Any, static: tuple[tuple[str, Any], ...], takes_gradient: bool
+) -> Programs:
     """The programs of a network or a function with these static options.
 
     They are cached, unless the function has no hash.
     """
+    make = _of_network if isinstance(f, Network) else _of_function
     try:
-        return _kept(f, static)
+        return _kept(make, f, static, takes_gradient)
     except TypeError:
-        return _programs(f, static)
+        return make(f, static, takes_gradient)
 
 
-def _programs(f: Any, static: tuple[tuple[str, Any], ...]) -> Programs:
-    options = dict(static)
+@lru_cache(maxsize=64)
+def _kept(make: Callable[..., Programs], *what: Any) -> Programs:
+    return make(*what)
 
-    def call(function, params, given, **more):
-        return function(params, *given.batch, **given.arrays, **options, **more)
 
-    if not isinstance(f, Network):
+def call(f: Any, params: Any, given: Given, static: Any, **more: Any) -> Any:
+    """A function of (params, *batch, **options)."""
+    return f(params, *given.batch, **given.arrays, **dict(static), **more)
 
-        def error_of(params, given, gradient):
-            return _checked(call(f, params, given, gradient=gradient))
 
-        by_hand = jax.value_and_grad(partial(error_of, gradient="manual"))
-        return _compiled(by_hand, error_of, error_of)
+def _of_function(f: Any, static: Any, takes_gradient: bool) -> Programs:
+    def error(params, given, gradient):
+        more = {"gradient": gradient} if takes_gradient else {}
+        return _checked(call(f, params, given, static, **more))
+
+    def both(params, given):
+        value = error(params, given, "autodiff")
+        return value, value
+
+    manual = jax.jit(jax.value_and_grad(partial(error, gradient="manual")))
+
+    def pull(params, given, adjoint):
+        return jax.tree.map(lambda g: adjoint * g, manual(params, given)[1])
+
+    value = jit_quick(partial(error, gradient="autodiff"))
+    return Programs(manual, value, *_reverse(error), _along(both), pull, value)
+
+
+def _of_network(net: Network, static: Any, takes_gradient: bool) -> Programs:
+    del takes_gradient
 
     def error(params, given, gradient):
-        return call(f.error, params, given, gradient=gradient)
+        return call(net.error, params, given, static, gradient=gradient)
 
     def outputs(params, given, gradient):
         xs, _, *state = given.batch
         arrays = {k: a for k, a in given.arrays.items() if k != "weights"}
-        made = f.apply(params, xs, *state, gradient=gradient, **arrays, **options)
+        made = net.apply(
+            params, xs, *state, gradient=gradient, **arrays, **dict(static)
+        )
         return real_only(made)
 
-    def by_step(params, given):
-        xs, *rest = given.batch
+    def both(params, given):
+        return tuple(g(params, given, "autodiff") for g in (error, outputs))
 
-        def of(gradient):
-            def of_xs(real):
-                batch = joined(real, xs), *rest
-                return error(params, given._replace(batch=batch), gradient)
+    @jit_quick
+    def pull(params, given, adjoint):
+        _, back = jax.vjp(lambda p: outputs(p, given, "manual"), params)
+        return back(adjoint)[0]
 
-            return jax.grad(of_xs)(real_only(xs))
-
-        return of("manual"), of("autodiff")
+    def gradients(params, given):
+        return call(net.gradients, params, given, static)
 
     def cotangents(params, given):
-        return call(f.cotangents, params, given)[1]
+        return call(net.cotangents, params, given, static)[1]
 
-    made = _compiled(partial(call, f.gradients), error, outputs)
-    return made._replace(by_step=jit_quick(by_step), cotangents=jit_quick(cotangents))
+    return Programs(
+        jax.jit(gradients),
+        jit_quick(partial(error, gradient="autodiff")),
+        *_reverse(error),
+        _along(both),
+        pull,
+        jit_quick(partial(outputs, gradient="autodiff")),
+        jit_quick(cotangents),
+    )
+
+
+def _reverse(error: Callable[..., Any]) -> tuple[Any, Any]:
+    """The programs `by_step` and `reverse` of an error."""
+
+    def of(params, real, given, gradient):
+        first, rest = given.batch[:1], given.batch[1:]
+        given = given._replace(batch=(*joined(real, first), *rest))
+        return error(params, given, gradient)
+
+    def by_step(params, given):
+        return jax.grad(of, 1)(params, real_only(given.batch[:1]), given, "manual")
+
+    def reverse(params, given):
+        real = real_only(given.batch[:1])
+        return jax.grad(of, (0, 1))(params, real, given, "autodiff")
+
+    return jit_quick(by_step), jit_quick(reverse)
+
+
+def _along(both: Callable[..., Any]) -> Any:
+    @jit_quick
+    def along(params, given, v):
+        return jax.jvp(lambda p: both(p, given), (params,), (v,))[1]
+
+    return along
 
 
 def _checked(value: Any) -> Any:
@@ -120,56 +182,3 @@ def _checked(value: Any) -> Any:
     if not good:
         raise ValueError(f"E: expected a floating scalar, got {got}")
     return value
-
-
-_kept = lru_cache(maxsize=64)(_programs)
-
-
-def _compiled(manual: Any, error: Any, outputs: Any) -> Programs:
-    autodiff = partial(error, gradient="autodiff")
-
-    def both(params, given):
-        return autodiff(params, given), outputs(params, given, "autodiff")
-
-    @jit_quick
-    def along(params, given, v):
-        return jax.jvp(lambda p: both(p, given), (params,), (v,))[1]
-
-    @jit_quick
-    def pull(params, given, adjoint):
-        _, back = jax.vjp(lambda p: outputs(p, given, "manual"), params)
-        return back(adjoint)[0]
-
-    return Programs(
-        manual=jax.jit(manual),
-        error=jit_quick(autodiff),
-        reverse=jit_quick(jax.grad(autodiff)),
-        along=along,
-        pull=pull,
-        outputs=jit_quick(partial(outputs, gradient="autodiff")),
-    )
-
-
-def check_programs(made: Programs, params: Any, given: Given, forward: bool) -> None:
-    """Raise, before anything is compiled, for an E that cannot be checked."""
-    traced = made.error.trace(params, given)
-    names = {e.primitive.name for e in _equations(traced.jaxpr.jaxpr)}
-    if forward and any(name.startswith("custom_vjp") for name in names):
-        raise ValueError(
-            "f: expected one that hands `gradient` on to unroll; its value is made by "
-            "a derivative by hand, or another jax.custom_vjp, with gradient='autodiff' "
-            "as well, which forward mode cannot pass. For a custom_vjp of your own, "
-            "such as a surrogate gradient, give against=('reverse',)"
-        )
-
-
-def _equations(jaxpr: Any) -> Iterator[Any]:
-    """All equations, including nested ones."""
-    for equation in jaxpr.eqns:
-        yield equation
-        for inner in jax.tree.leaves(
-            list(equation.params.values()), is_leaf=lambda p: hasattr(p, "eqns")
-        ):
-            inner = getattr(inner, "jaxpr", inner)
-            if hasattr(inner, "eqns"):
-                yield from _equations(inner)

@@ -6,17 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-
-TOLERANCES = {
-    "reverse": 1e-10,
-    "forward": 1e-10,
-    "differences": 1e-6,
-    "adjoint": 1e-10,
-    "rtrl": 1e-10,
-    "scan": 1e-10,
-}
 
 
 @dataclass(frozen=True)
@@ -135,9 +125,7 @@ def relative_error(ours: Any, theirs: Any) -> float:
 def relative_errors(ours: Any, theirs: Any) -> dict[str, float]:
     """The relative error of every leaf of two like pytrees, by the leaf's name."""
     pairs = jax.tree.map(relative_error, ours, theirs)
-    return {
-        leaf_name(path): e for path, e in jax.tree_util.tree_leaves_with_path(pairs)
-    }
+    return by_leaf(pairs)
 
 
 def leaf_name(path: Any) -> str:
@@ -145,11 +133,27 @@ def leaf_name(path: Any) -> str:
     return jax.tree_util.keystr(path, simple=True, separator=".")
 
 
-def compare(leaf: str, dtype: Any, against: str, ours: Any, theirs: Any) -> Comparison:
-    """Compare one leaf; a reference not in `TOLERANCES` has no tolerance."""
+def by_leaf(tree: Any) -> dict[str, Any]:
+    """The leaves of a pytree by their names."""
+    return {leaf_name(path): leaf for path, leaf in jax.tree.leaves_with_path(tree)}
+
+
+def by_step(xs: Any) -> dict[str, np.ndarray]:
+    """The rows of every array of a pytree, such as xs['a'][3]."""
+    return {
+        f"xs{jax.tree_util.keystr(path)}[{t}]": row
+        for path, leaf in jax.tree.leaves_with_path(xs)
+        if np.ndim(leaf)
+        for t, row in enumerate(np.asarray(leaf))
+    }
+
+
+def compare(
+    leaf: str, dtype: Any, against: str, ours: Any, theirs: Any, tolerance: float
+) -> Comparison:
+    """Compare one leaf of a gradient in this dtype with a reference in float64."""
     ours, theirs = (np.asarray(a, np.float64).ravel() for a in (ours, theirs))
     norm, ours_norm = (float(np.linalg.norm(a)) for a in (theirs, ours))
-    eps = float(jnp.finfo(dtype).eps)
     spacing = float(np.spacing(np.abs(theirs).max(initial=0).astype(dtype)))
     same = np.array_equal(ours, theirs)  # two zero gradients agree
     return Comparison(
@@ -159,5 +163,5 @@ def compare(leaf: str, dtype: Any, against: str, ours: Any, theirs: Any) -> Comp
         1.0 if same else float(ours @ theirs) / (ours_norm * norm or math.nan),
         1.0 if same else ours_norm / (norm or math.nan),
         float(np.abs(ours - theirs).max(initial=0)) / spacing,
-        max(TOLERANCES.get(against, math.inf), 1e3 * eps if eps > 1e-15 else 0),
+        tolerance,
     )

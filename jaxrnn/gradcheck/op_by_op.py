@@ -1,0 +1,119 @@
+"""A traced program, one operation after the other, for want of trust in a compiler.
+
+Each operation is a program of its own, so nothing is fused, and loops run in Python. A
+while loop, a branch and whatever else is not plain code count as one operation.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend.core import Literal
+
+
+def run(traced: Any, *inputs: Any) -> Any:
+    """The outputs of what `jax.jit(f).trace(*inputs)` gives."""
+    closed = traced.jaxpr
+    outputs = _run(closed.jaxpr, closed.consts, *jax.tree.leaves(inputs))
+    return jax.tree.unflatten(jax.tree.structure(traced.out_info), outputs)
+
+
+def operations(traced: Any) -> int:
+    """How many operations `run` would run."""
+    return _count(traced.jaxpr.jaxpr)
+
+
+def primitives(traced: Any) -> set[str]:
+    """The names of all operations, those inside loops included."""
+    return {equation.primitive.name for equation in _all(traced.jaxpr.jaxpr)}
+
+
+def _all(jaxpr: Any) -> Iterator[Any]:
+    for equation in jaxpr.eqns:
+        yield equation
+        for inner, _ in _inside(equation):
+            yield from _all(inner)
+
+
+def _inside(equation: Any) -> list[tuple[Any, Any]]:
+    """The jaxprs inside an equation, and their constants."""
+    leaves = jax.tree.leaves(
+        list(equation.params.values()), is_leaf=lambda p: hasattr(p, "eqns")
+    )
+    found = [(getattr(p, "jaxpr", p), getattr(p, "consts", ())) for p in leaves]
+    return [pair for pair in found if hasattr(pair[0], "eqns")]
+
+
+def _is_call(equation: Any) -> bool:
+    """Whether it does what the jaxpr inside does, on the same inputs."""
+    inside = _inside(equation)
+    if len(inside) != 1:
+        return False
+    jaxpr, _ = inside[0]
+    shapes = [
+        [v.aval.shape for v in (*of.invars, *of.outvars)] for of in (equation, jaxpr)
+    ]
+    return shapes[0] == shapes[1]
+
+
+def _is_loop(equation: Any) -> bool:
+    """Whether it is a scan over numbers, not keys."""
+    plain = all(
+        not jnp.issubdtype(v.aval.dtype, jax.dtypes.extended)
+        for v in (*equation.invars, *equation.outvars)
+    )
+    return equation.primitive.name == "scan" and plain
+
+
+def _count(jaxpr: Any) -> int:
+    total = 0
+    for equation in jaxpr.eqns:
+        if _is_loop(equation):
+            total += equation.params["length"] * _count(equation.params["jaxpr"].jaxpr)
+        else:
+            total += _count(_inside(equation)[0][0]) if _is_call(equation) else 1
+    return total
+
+
+def _run(jaxpr: Any, consts: Any, *inputs: Any) -> list[Any]:
+    known = dict(zip(jaxpr.constvars, consts, strict=True))
+    known |= zip(jaxpr.invars, inputs, strict=True)
+
+    def value(v):
+        return np.asarray(v.val, v.aval.dtype) if isinstance(v, Literal) else known[v]
+
+    for equation in jaxpr.eqns:
+        values = [value(v) for v in equation.invars]
+        if _is_loop(equation):
+            outputs = _loop(values, **equation.params)
+        elif _is_call(equation):
+            outputs = _run(*_inside(equation)[0], *values)
+        else:
+            outputs = equation.primitive.bind(*values, **equation.params)
+            outputs = outputs if equation.primitive.multiple_results else [outputs]
+        known |= zip(equation.outvars, outputs, strict=True)
+    return [value(v) for v in jaxpr.outvars]
+
+
+def _loop(
+    values: list[Any],
+    *,
+    jaxpr: Any,
+    length: int,
+    reverse: bool,
+    num_consts: int,
+    num_carry: int,
+    **_: Any,
+) -> list[Any]:
+    consts, rest = values[:num_consts], values[num_consts:]
+    carry, xs = rest[:num_carry], [np.asarray(a) for a in rest[num_carry:]]
+    wanted: list[Any] = [v.aval for v in jaxpr.jaxpr.outvars[num_carry:]]
+    ys = [np.empty((length, *a.shape), a.dtype) for a in wanted]
+    for t in reversed(range(length)) if reverse else range(length):
+        outputs = _run(jaxpr.jaxpr, jaxpr.consts, *consts, *carry, *(x[t] for x in xs))
+        carry = outputs[:num_carry]
+        for y, row in zip(ys, outputs[num_carry:], strict=True):
+            y[t] = row
+    return [*carry, *ys]
