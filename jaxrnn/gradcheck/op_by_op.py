@@ -81,7 +81,7 @@ def _run(jaxpr: Any, consts: Any, *inputs: Any) -> list[Any]:
     known = dict(zip(jaxpr.constvars, consts, strict=True))
     known |= zip(jaxpr.invars, inputs, strict=True)
 
-    def value(v):
+    def value(v: Any) -> Any:
         return np.asarray(v.val, v.aval.dtype) if isinstance(v, Literal) else known[v]
 
     for equation in jaxpr.eqns:
