@@ -25,6 +25,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -1009,6 +1010,7 @@ def flow() -> Iterator[Site]:
         "lag_norms": errors | {"lags": 2} | marks(),
         "truncation_bias": errors | {"lags": 2} | marks(),
         "first_nonfinite": errors | {"subnormal": False} | marks(),
+        "vitals": errors | {"max_norm": 0.5} | marks(),
         "norm_preservation": errors,
     }
     for name, options in more.items():
@@ -1027,7 +1029,10 @@ def flow() -> Iterator[Site]:
                 for t in array(case.d_states.h, none=EITHER, brief=True)
                 if t.kind != "NamedTuple" or "lags" in options
             ],
-            "final": list(state(case.d_final, brief=True))[::2],
+            "final": [  # None stands for zeros, also in a part
+                t._replace(expect=EITHER) if t.kind == "None" else t
+                for t in state(case.d_final, brief=True)
+            ][::2],
             "lags": [*positive(2, none=WORK), Try("too many", T + 1)],
             "lengths": list(lengths(marks()["lengths"]))[::4],
             "resets": list(resets(marks()["resets"]))[::4],
@@ -1035,13 +1040,68 @@ def flow() -> Iterator[Site]:
             "count": [*positive(2, none=WORK), Try("too many", 2 * H + 1)],
             "warmup": [*positive(1, zero=WORK), Try("too many", T)],
             "order": choice("tangent"),
+            "max_norm": above_0(0.5, none=WORK),
         }
         tries = {a: t for a, t in tries.items() if a in given | options}
         # lags beyond lengths compile much: without marks most calls are quick
         name = f"gradient_flow.{name}"
         function = getattr(module, name.split(".")[1])
         yield Site(name, function, given | options, tries)
+    yield from health()
     yield from numbers()
+
+
+def health() -> Iterator[Site]:
+    """gradient_flow.report."""
+    case, cell = lstm_case(), jaxrnn.lstm()
+
+    def run(**given):
+        return asdict(gradient_flow.report(**given))
+
+    given = {"params": case.params, "xs": case.xs, "state": case.state} | marks()
+    errors = {"cotangents": case.d_states.h, "final": case.d_final}
+    counts = {"lags": 2, "window": 2, "max_norm": 0.5}
+    integers = [*positive(2, none=WORK), Try("too many", T + 1)]
+    wrong = [Try("a network's", np.ones((T, B), "f4"))]
+    yield Site(
+        "gradient_flow.report",
+        run,
+        {"network": cell} | given | errors | counts,
+        {
+            "network": layer(),
+            "params": list(params(case.params, brief=True))[::3],
+            "xs": list(array(case.xs, brief=True))[::2],
+            "state": list(state(case.state, brief=True))[::3],
+            "cotangents": list(array(case.d_states.h, none=WORK, brief=True))[::2],
+            "final": list(state(case.d_final, brief=True))[::3],
+            "lengths": list(lengths(marks()["lengths"]))[::4],
+            "resets": list(resets(marks()["resets"]))[::4],
+            "lags": integers,
+            "window": integers,
+            "max_norm": above_0(0.5, none=WORK),
+            "targets": wrong,
+            "weights": wrong,
+        },
+        {"network": ("network", "cotangents")},
+        binds=False,
+    )
+    net = jaxrnn.network(cell)
+    read = jaxrnn.ReadoutParams(np.ones((H, OUT), "f4"), np.ones(OUT, "f4"))
+    ys = np.ones((T, B, OUT), "f4")
+    whole = jaxrnn.NetworkParams(case.params, read)
+    of_net = {"network": net, "params": whole, "xs": case.xs, "targets": ys}
+    yield Site(
+        "gradient_flow.report(network)",
+        run,
+        of_net,
+        {
+            "params": [Try("Params", case.params), Try("None", None)],
+            "targets": list(array(ys, brief=True))[::2],
+            "weights": [Try("size", ys), Try("str", "all")],
+            "cotangents": [Try("a layer's", case.d_states.h)],
+        },
+        binds=False,
+    )
 
 
 def numbers() -> Iterator[Site]:

@@ -37,6 +37,7 @@ PLACES = [
     "",  # jaxrnn/__init__.py
 ]
 CORE = {"jax", "jaxlib", "optax", "chex", "numpy"}
+OPTIONAL = {"matplotlib"}  # only inside a function, which says what to install
 LONGEST_FILE, LONGEST_FUNCTION = 300, 60
 
 
@@ -57,10 +58,10 @@ def place_of(module: str) -> str:
     return module.split(".")[0]
 
 
-def imported(source: str) -> set[str]:
+def imported(source: str, nodes=ast.walk) -> set[str]:
     """Every imported name in full, such as jaxrnn.cell.Cell."""
     names = set()
-    for node in ast.walk(ast.parse(source)):
+    for node in nodes(ast.parse(source)):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         if isinstance(node, ast.ImportFrom):
@@ -95,12 +96,14 @@ def into_the_core(source: str) -> set[str]:
 
 def strangers(source: str) -> set[str]:
     """Imports of other packages, of private JAX modules, or relative ones."""
+    first = imported(source, at_import)
+    known = CORE | {"jaxrnn"} | sys.stdlib_module_names
     return {
         name
         for name in imported(source)
         if name.startswith(".")
         or "._src" in name
-        or name.split(".")[0] not in CORE | {"jaxrnn"} | sys.stdlib_module_names
+        or name.split(".")[0] not in (known if name in first else known | OPTIONAL)
     }
 
 
@@ -272,6 +275,7 @@ def test_the_public_names_are_the_promised_ones():
         (into_the_core, "def f():\n    from jaxrnn import _core"),
         (strangers, "from jax._src import core"),
         (strangers, "import torch"),
+        (strangers, "import matplotlib"),
         (strangers, "from .cell import Cell"),
         (arrays_at_import, "A = jnp.zeros(3)"),
         (arrays_at_import, "def f(x=jax.random.key(0)):\n    pass"),
@@ -292,6 +296,7 @@ def test_control_the_rules_catch_what_they_forbid(rule, wrong):
         (lambda s: too_high("backprop", s), "from jaxrnn._core.forward import forward"),
         (into_the_core, "from jaxrnn.model import unroll"),
         (strangers, "import math, jax\nfrom optax import losses"),
+        (strangers, "def f():\n    from matplotlib import figure"),
         (arrays_at_import, "def f():\n    return jnp.zeros(3)\nD = jnp.float32"),
         (default_keys, "def f(key, *, bias=True):\n    pass"),
         (too_long, 'def f():\n    """' + "x\n" * 80 + '"""\n    return 1'),

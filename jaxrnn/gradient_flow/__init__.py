@@ -13,6 +13,8 @@ from jaxrnn.gradient_flow.decay import effective_horizon as effective_horizon
 from jaxrnn.gradient_flow.fixed_points import FixedPoints as FixedPoints
 from jaxrnn.gradient_flow.fixed_points import distinct as distinct
 from jaxrnn.gradient_flow.fixed_points import fixed_points as fixed_points
+from jaxrnn.gradient_flow.health import Fault as Fault
+from jaxrnn.gradient_flow.health import LayerHealth as LayerHealth
 from jaxrnn.gradient_flow.jacobians import Conditions as Conditions
 from jaxrnn.gradient_flow.jacobians import jacobian_norms as jacobian_norms
 from jaxrnn.gradient_flow.jacobians import (
@@ -30,3 +32,7 @@ from jaxrnn.gradient_flow.nonfinite import Place as Place
 from jaxrnn.gradient_flow.nonfinite import first_nonfinite as first_nonfinite
 from jaxrnn.gradient_flow.preservation import Preservation as Preservation
 from jaxrnn.gradient_flow.preservation import norm_preservation as norm_preservation
+from jaxrnn.gradient_flow.report import HealthReport as HealthReport
+from jaxrnn.gradient_flow.report import report as report
+from jaxrnn.gradient_flow.vitals import Vitals as Vitals
+from jaxrnn.gradient_flow.vitals import vitals as vitals

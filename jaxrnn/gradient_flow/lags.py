@@ -126,7 +126,24 @@ def truncation_bias(
     Source:  Williams & Peng (1990), Neural Computation 2, 490-501, BPTT(h).
     """
     inputs = _checked(cell, params, xs, state, cotangents, final, lengths, resets)
-    return _truncation(cell, _count(lags, _steps(inputs)), inputs)
+    return _truncation(cell, _count(lags, _steps(inputs)), inputs)[0]
+
+
+def bias_and_adjoints(
+    cell: Cell | Layer,
+    params: Any,
+    xs: Array,
+    state: Any,
+    cotangents: Any,
+    *,
+    final: Any,
+    lags: int,
+    lengths: Any,
+    resets: Any,
+) -> tuple[Alignment, Array]:
+    """`truncation_bias`, and the adjoints of `lag_norms`, in one sweep."""
+    inputs = _checked(cell, params, xs, state, cotangents, final, lengths, resets)
+    return _truncation(cell, lags, inputs)
 
 
 def _count(lags: int | None, steps: int) -> int:
@@ -182,7 +199,7 @@ def _truncation(cell, lags, inputs):
         return partly, alignment(partly, whole)
 
     nothing = jax.tree.map(jnp.zeros_like, whole)
-    return _by_lag(cell, lags, inputs, compare, nothing)[0]
+    return _by_lag(cell, lags, inputs, compare, nothing)
 
 
 def _by_lag(
