@@ -201,7 +201,7 @@ SOME = np.arange(T * B).reshape(T, B)
 ALONE = noisy(gru(), zoneout=0.2), clipped(gru(), 1.0), learned_start(gru())
 LEFT_OUT = {
     "alone": (stack(*ALONE), SOME == 7, [], ["0: zoneout", "1: its adj", "2: a reset"]),
-    "zoneout": (ALONE[0], None, ["whole"], ["cell: zoneout keeps a share"]),
+    "zoneout": (ALONE[0], None, ["whole"], ["cell: zoneout or added noise"]),
     "all reset": (gru(), SOME < B, ["cell"], ["cell: exponents: all rows"]),
 }
 

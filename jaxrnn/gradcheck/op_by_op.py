@@ -82,7 +82,8 @@ def _run(jaxpr: Any, consts: Any, *inputs: Any) -> list[Any]:
     known |= zip(jaxpr.invars, inputs, strict=True)
 
     def value(v: Any) -> Any:
-        return np.asarray(v.val, v.aval.dtype) if isinstance(v, Literal) else known[v]
+        kind: Any = v.aval
+        return np.asarray(v.val, kind.dtype) if isinstance(v, Literal) else known[v]
 
     for equation in jaxpr.eqns:
         values = [value(v) for v in equation.invars]

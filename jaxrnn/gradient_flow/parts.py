@@ -14,8 +14,8 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxrnn._core.chunks import Plan
-from jaxrnn._core.inputs import axes_at
-from jaxrnn._core.marks import Marks
+from jaxrnn._core.inputs import axes_of
+from jaxrnn._core.marks import Marks, changes_states
 from jaxrnn._core.numerics import real_only
 from jaxrnn._core.route import route
 from jaxrnn._core.runners import by_hand
@@ -149,8 +149,8 @@ def _why_not(cell: Cell | Transition, ran: _Ran) -> str:
         return "its state holds nothing that has a gradient"
     if isinstance(cell, Cell) and not cell.exact:
         return "its adjoints are clipped, so that the lags do not add up to a gradient"
-    if ran.marks.hold is not None:
-        return "zoneout keeps a share of its state, which the cell alone does not"
+    if changes_states(ran.marks):
+        return "zoneout or added noise changes its state"
     if ran.marks.reset is not None and bool(ran.marks.reset.any()):
         start = jax.tree.map(jnp.asarray, _start(cell, ran))
         alike = jax.tree.map(lambda a, b: bool((a == b).all()), start, ran.restart)
@@ -160,7 +160,7 @@ def _why_not(cell: Cell | Transition, ran: _Ran) -> str:
 
 
 def _start(cell: Cell | Transition, ran: _Ran) -> Any:
-    batch = axes_at(cell, ran.xs)[1:]
+    batch = axes_of(cell.x_ndim, ran.xs)[1:]
     if isinstance(cell, Cell):
         return cell.initial_state(ran.params, batch)
     start = cell.initial_state(ran.params)
