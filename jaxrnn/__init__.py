@@ -15,10 +15,11 @@ Running:   `unroll` over a sequence, `step` once, `last` for the last outputs; `
            decoder. `network` adds a readout and an error.
 Checking:  `check_gradients`, `summary`, and the module `gradient_flow`.
 Modules:   `convert` (weights of other libraries), `online` (gradients carried forward),
-           `parallel` (parallel in time), `optim`, `training`, `layers`.
+           `parallel` (parallel in time), `optim`, `training`, `checkpoints`, `layers`.
 """
 
 from jaxrnn import (
+    checkpoints,
     convert,
     gradient_flow,
     layers,
@@ -79,6 +80,7 @@ __all__ = [
     "bidirectional",
     "bptt",
     "check_gradients",
+    "checkpoints",
     "clipped",
     "constrained",
     "convert",

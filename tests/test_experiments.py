@@ -17,7 +17,6 @@ import experiments
 from experiments import adding, agreement, report
 from experiments.char_lm import model as char_model
 from experiments.char_lm import study as char_lm
-from experiments.char_lm.checkpoints import Checkpoints
 from experiments.char_lm.text import (
     Corpus,
     ngram_bits,
@@ -26,11 +25,11 @@ from experiments.char_lm.text import (
     window,
     windows,
 )
+from experiments.char_lm.training import train
 from experiments.gradient_flow import measurements
 from experiments.gradient_flow import study as gradient_flow
 from experiments.lib import run_folder
 from experiments.lib.run_folder import open_run, write_json
-from tests.table import assert_equal
 
 TINY = {"hidden": 8, "steps": 6, "batch": 2, "window": 10, "sample": 30}
 
@@ -165,28 +164,13 @@ def test_char_lm_trains_and_resumes_to_the_bit(text, tmp_path, capsys):
     corpus = read_corpus(text)
     capsys.readouterr()
     model = char_model.build("lstm", 8, len(corpus.symbols))
-    params, history, figures = char_lm.train(model, corpus, config, tmp_path)
+    params, history, figures = train(model, corpus, config, tmp_path)
     said = capsys.readouterr().out
     assert "6/6" in said and "4/6" not in said
     assert len(history.bits) == 6 and history.held_out_at == [2, 4, 6]
     assert figures["held_out_bits"] == summary["cells"]["lstm"]["held_out_bits"]
     drawn = char_model.sample(model, params, jax.random.key(1), 30)
     assert corpus.decode(drawn) == (tmp_path / "sample_lstm.txt").read_text()
-
-
-def test_the_newest_checkpoint_comes_back_to_the_bit(tmp_path):
-    nothing = char_lm.History([], [], [], [])
-    rest = {"w": jnp.zeros(3), "step": jnp.zeros((), jnp.int32)}
-    checkpoints = Checkpoints(tmp_path)
-    assert checkpoints.restore(rest, nothing) == (rest, nothing)
-    for step in (2, 4):
-        state = {"w": jnp.arange(3.0) / step, "step": jnp.int32(step)}
-        history = char_lm.History([1 / 3] * step, [0.1] * step, [step], [2 / 3])
-        checkpoints.save(step, state, history)
-    checkpoints.close()
-    found = Checkpoints(tmp_path).restore(rest, nothing)
-    assert_equal(found[0], state)
-    assert found[1] == history
 
 
 def test_runs_are_numbered_on_and_the_newest_is_resumed(tmp_path, monkeypatch):
@@ -243,7 +227,7 @@ def test_manual_and_autodiff_training_agree(text, tmp_path):
     for gradient in ("manual", "autodiff"):
         config = char_lm.Config(**TINY, gradient=gradient)
         out = tmp_path / gradient
-        bits.append(char_lm.train(model, corpus, config, out)[1].bits)
+        bits.append(train(model, corpus, config, out)[1].bits)
     assert len(bits[0]) == TINY["steps"]
     assert bits[0] == pytest.approx(bits[1], rel=1e-5)  # float32 over three updates
     assert bits[0][-1] < bits[0][0]

@@ -33,6 +33,7 @@ PLACES = [
     "convert",
     "optim",
     "training",
+    "checkpoints",
     "summaries",
     "",  # jaxrnn/__init__.py
 ]

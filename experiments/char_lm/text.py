@@ -28,13 +28,19 @@ class Corpus(NamedTuple):
 def read_corpus(path: Path | None = None, train_share: float = 0.9) -> Corpus:
     """Read a UTF-8 text file, or by default Shakespeare's works.
 
-    Raises ValueError if the file holds fewer than 10,000 characters or one symbol only.
+    Raises ValueError if it is no file, is not UTF-8, or holds fewer than 10,000
+    characters or one symbol only.
     """
     if path is None:
         raw = lzma.decompress(_SHAKESPEARE.read_bytes())
+    elif path.exists() and not path.is_file():
+        raise ValueError(f"{path}: expected a file")
     else:
         raw = path.read_bytes()
-    text = raw.decode("utf-8")
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: expected UTF-8: {error}") from None
     if len(text) < 10_000:
         raise ValueError(
             f"{path}: expected at least 10,000 characters, got {len(text)}"

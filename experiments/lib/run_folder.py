@@ -91,14 +91,20 @@ def open_run(
     or the folder holds another run.
     """
     if out is None:
-        runs = [int(p.name.rpartition("-")[2]) for p in _RUNS.glob(f"{name}-[0-9]*")]
+        ends = [p.name.removeprefix(f"{name}-") for p in _RUNS.glob(f"{name}-*")]
+        runs = [int(end) for end in ends if end.isdecimal()]
         out = _RUNS / f"{name}-{max(runs, default=0) + (not resume)}"
     path = out / "options.json"
     now = json.loads(json.dumps(options, default=str))
     if resume:
         if not path.exists():
             raise SystemExit(f"--resume: {out} holds no run; leave --resume out")
-        then = read_json(path)
+        try:
+            then = read_json(path)
+        except ValueError:
+            then = None
+        if not isinstance(then, dict):
+            raise SystemExit(f"--resume: {path} is damaged; start a new run")
         changed = [
             f"--{k.replace('_', '-')} was {then.get(k)}, is {now[k]}"
             for k in now
@@ -110,9 +116,12 @@ def open_run(
     if path.exists():
         either = "--resume, or " if "resume" in options else ""
         raise SystemExit(f"--out: {out} holds a run; give {either}another --out")
-    out.mkdir(parents=True, exist_ok=True)
-    write_json(out / "about.json", about_run(name))
-    write_json(path, now)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        write_json(out / "about.json", about_run(name))
+        write_json(path, now)
+    except OSError as error:
+        raise SystemExit(f"--out: cannot write to {out}: {error.strerror}") from None
     return out
 
 
