@@ -38,7 +38,7 @@ PLACES = [
     "",  # jaxrnn/__init__.py
 ]
 CORE = {"jax", "jaxlib", "optax", "chex", "numpy"}
-OPTIONAL = {"matplotlib"}  # only inside a function, which says what to install
+OPTIONAL = {"matplotlib", "orbax"}  # only inside a function, which says what to install
 LONGEST_FILE, LONGEST_FUNCTION = 300, 60
 
 
