@@ -35,6 +35,7 @@ PLACES = [
     "training",
     "checkpoints",
     "summaries",
+    "selfcheck",
     "",  # jaxrnn/__init__.py
 ]
 CORE = {"jax", "jaxlib", "optax", "chex", "numpy"}
