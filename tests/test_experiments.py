@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import experiments
-from experiments import adding, agreement, report
+from experiments import adding, agreement, decision_task, recurrent_rl, report
 from experiments.char_lm import model as char_model
 from experiments.char_lm import study as char_lm
 from experiments.char_lm.text import (
@@ -335,6 +335,43 @@ def test_the_adding_problem_is_learnt_and_drawn(tmp_path):
     errors = adding.main(updates=40, out=tmp_path / "adding.png")
     assert np.mean(errors[-5:]) < 0.8 * np.mean(errors[:5])
     assert (tmp_path / "adding.png").stat().st_size > 10_000
+
+
+def test_an_agent_finds_its_way_by_memory_and_not_without(tmp_path):
+    found = recurrent_rl.main(quick=True, out=tmp_path)
+    (memory,), (control,) = found["success"]
+    assert memory > 0.9 and 0.4 < control < 0.6  # chance is 0.5
+    # the cue is the first step of an episode, and nothing before it counts
+    corridor = recurrent_rl.CORRIDOR
+    assert found["horizon"]["after learning"][0] > corridor
+    assert found["horizon"]["before learning"][0] < corridor
+    assert (tmp_path / "recurrent_rl.png").stat().st_size > 10_000
+    assert (tmp_path / "results.json").exists()
+
+
+def test_a_rate_network_learns_to_wait_and_rests_at_a_fixed_point(tmp_path):
+    found = decision_task.main(quick=True, out=tmp_path)
+    assert np.mean(found["errors"][-10:]) < 0.6 * found["errors"][0]
+    assert found["waits"] > 0.95
+    assert len(found["right"]) == len(found["best"]) == 10
+    # near a stable point the exponents are the logarithms of its eigenvalues
+    (eigenvalues,) = found["eigenvalues"]
+    assert eigenvalues[0] < 1
+    wanted = np.log(eigenvalues) / decision_task.DT
+    exponents = np.array(found["exponents"]["after"])
+    np.testing.assert_allclose(exponents, wanted, rtol=0.3)
+    assert not np.allclose(found["exponents"]["before"], wanted, rtol=0.3)
+    assert (tmp_path / "decision_task.png").stat().st_size > 10_000
+
+
+def test_the_weights_obey_the_law_of_dale():
+    params = decision_task.LAYER.init(jax.random.key(0), 3, decision_task.UNITS)
+    w_s = np.array(decision_task.dale(params)["w_s"])
+    excites = np.arange(len(w_s)) < decision_task.EXCITING
+    off = ~np.eye(len(w_s), dtype=bool)
+    assert (np.where(excites[:, None], w_s, -w_s)[off] > 0).all()
+    assert not w_s[~off].any()
+    assert not (np.array(params["w_s"])[off] > 0).all()  # the trained weights are free
 
 
 def test_a_report_is_rebuilt_from_saved_numbers_alone(tmp_path, capsys):
