@@ -156,6 +156,12 @@ def test_char_lm_trains_and_resumes_to_the_bit(text, tmp_path, capsys):
     assert json.loads((tmp_path / "results.json").read_text())["sha256"]
     assert (tmp_path / "char_lm.png").stat().st_size > 10_000
     assert summary["cells"]["lstm"]["updates"] == 3  # 6 windows, 2 an update
+    first = summary["histories"]["lstm"]
+    assert first.horizon_at == [0] and 0 < first.horizon[0] <= 10
+    health = json.loads((tmp_path / "health_lstm.json").read_text())
+    assert (health["steps"], health["window"], health["rows"]) == (20, 10, 8)
+    assert "<svg" not in (tmp_path / "health_lstm.html").read_text()  # it is encoded
+    assert "An error is " in (tmp_path / "health_lstm.html").read_text()
 
     # As if it had been cut after window 4: the newest checkpoint goes.
     shutil.rmtree(tmp_path / "checkpoints/lstm/6")
@@ -168,6 +174,7 @@ def test_char_lm_trains_and_resumes_to_the_bit(text, tmp_path, capsys):
     said = capsys.readouterr().out
     assert "6/6" in said and "4/6" not in said
     assert len(history.bits) == 6 and history.held_out_at == [2, 4, 6]
+    assert history.horizon == first.horizon
     assert figures["held_out_bits"] == summary["cells"]["lstm"]["held_out_bits"]
     drawn = char_model.sample(model, params, jax.random.key(1), 30)
     assert corpus.decode(drawn) == (tmp_path / "sample_lstm.txt").read_text()

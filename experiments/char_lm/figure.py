@@ -1,4 +1,5 @@
-"""The figure of `char_lm`: learning curves, and gradient norms around the clipping."""
+"""The figure of `char_lm`: learning curves, gradient norms around the clipping, and how
+far back an error is felt."""
 
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,8 @@ _COLORS = {"elman": plots.ORANGE, "lstm": plots.BLUE, "gru": plots.GREEN}
 
 def draw(run: Run, folder: Path) -> None:
     """Write char_lm.png."""
-    figure, ((curves,), (norms,)) = panels(2, 1, (8, 7), sharex=True)
+    figure, axes = panels(3, 1, (8, 9), sharex=True)
+    curves, norms, horizons = axes[:, 0]
     histories, clip_norm = run.results["histories"], run.options["clip_norm"]
     per_window = run.options["batch"] * run.options["window"] / 1e6
     for name, h in histories.items():
@@ -32,6 +34,8 @@ def draw(run: Run, folder: Path) -> None:
         norms.plot(*before, label=f"{name}, before clipping", **style)
         # above the threshold's line
         norms.plot(*after, ls=":", zorder=3, label=f"{name}, after", **style)
+        at = per_window * np.array(h["horizon_at"])
+        horizons.plot(at, h["horizon"], color=color, lw=1.5, label=name)
     for order, bits in run.results["ngram_bits"].items():
         curves.axhline(bits, color="0.6", lw=0.8, ls="--")
         note(curves, f"{order}-gram", (1, bits), "x", (4, -3))
@@ -46,10 +50,14 @@ def draw(run: Run, folder: Path) -> None:
     norms.yaxis.set_major_formatter("{x:g}")
     norms.yaxis.set_minor_formatter(NullFormatter())
     norms.set_ylabel("global norm of the mean gradient")
-    norms.set_xlabel("characters trained on, millions")
     norms.set_title(f"Gradient norm, clipped at {clip_norm:g} (black line)")
-    for axes in (curves, norms):
-        legend_outside(axes, 1.08)
+    horizons.axhline(run.options["window"], color="k", lw=0.8)
+    horizons.set_ylim(bottom=0)
+    horizons.set_ylabel("steps")
+    horizons.set_xlabel("characters trained on, millions")
+    horizons.set_title("How far back a window's last error is felt (black: the window)")
+    for each in (curves, norms, horizons):
+        legend_outside(each, 1.08)
     plots.save(figure, folder / "char_lm.png")
 
 

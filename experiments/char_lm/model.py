@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 import jaxrnn
 from experiments.char_lm.text import Corpus, streams, window, windows
+from jaxrnn import gradient_flow
 from jaxrnn.model import Gradient
 from jaxrnn.training import Outcome
 
@@ -90,6 +91,32 @@ def validate(model: Model, params: Any, corpus: Corpus, size: int = 500) -> floa
 @partial(jax.jit, static_argnums=0)
 def _evaluate(model, params, state, batch):
     return model.error(params, state, batch)
+
+
+@partial(jax.jit, static_argnums=0)
+def horizon(model: Model, params: Any, state: Any, batch: Any) -> jax.Array:
+    """How many steps back the error at a window's last character is felt."""
+    inputs, targets = batch
+    xs = model.encode(inputs)
+    _, d_hs = model.network.cotangents(params, xs, targets, state)
+    of = model.cell, params.cell, xs, state
+    return gradient_flow.vitals(*of, d_hs).horizon
+
+
+def health(
+    model: Model, params: Any, corpus: Corpus, size: int
+) -> gradient_flow.HealthReport:
+    """The health of the gradient on held-out text, in 8 streams of two windows."""
+    stream = streams(corpus.held_out, 8)
+    length = min(2 * size, len(stream) - 1)
+    inputs, targets = window(stream, length, 0)
+    return gradient_flow.report(
+        model.network,
+        params,
+        model.encode(jnp.asarray(inputs)),
+        jnp.asarray(targets),
+        window=min(size, length),
+    )
 
 
 @partial(jax.jit, static_argnums=(0, 3))

@@ -6,6 +6,8 @@ Checks the manual gradient of each network against automatic differentiation and
 differences, then trains by truncated BPTT over contiguous streams of Shakespeare, with
 the state carried from window to window, and compares held-out bits per character with
 n-gram models on the same split. The cells have nearly equal numbers of parameters.
+The health of each trained network's gradient is written beside the results, as a page
+and as JSON.
 """
 
 import time
@@ -21,7 +23,7 @@ import rich
 import jaxrnn
 from experiments.char_lm.config import Config
 from experiments.char_lm.figure import draw
-from experiments.char_lm.model import build_equal, sample
+from experiments.char_lm.model import build_equal, health, sample
 from experiments.char_lm.text import (
     Corpus,
     ngram_bits,
@@ -75,6 +77,10 @@ def _run(
         (out / f"sample_{name}.txt").write_text(text, encoding="utf-8")
         rich.get_console().rule(f"a sample of the {name}")
         print(text)
+        report = health(model, params, corpus, config.window)
+        print(f"\n{name}, after training\n{report}")
+        (out / f"health_{name}.json").write_text(report.to_json(), encoding="utf-8")
+        (out / f"health_{name}.html").write_text(report.to_html(), encoding="utf-8")
 
     summary = {
         "text": corpus.name,

@@ -16,7 +16,7 @@ import optax
 from rich.progress import Progress
 
 from experiments.char_lm.config import Config
-from experiments.char_lm.model import Model, validate
+from experiments.char_lm.model import Model, horizon, validate
 from experiments.char_lm.text import Corpus, streams, window, windows
 from experiments.lib.run_folder import about_run
 from jaxrnn import gradient_flow, optim
@@ -24,16 +24,20 @@ from jaxrnn.checkpoints import Checkpoints
 from jaxrnn.training import TrainState, init_train_state, train_step
 
 MAY_CHANGE = {"out", "resume", "sample", "text", "validate_every"}
+HORIZON_EVERY = 50  # windows
 PATIENCE = 10  # windows in a row without a finite gradient
 
 
 class History(NamedTuple):
-    """Measurements of training, per window, and per evaluation on held-out text."""
+    """Measurements of training, per window; per evaluation on held-out text; and of how
+    far back an error is felt, every `HORIZON_EVERY` windows from the first on."""
 
     bits: list[float]
     norm: list[float]
     held_out_at: list[int]
     held_out: list[float]
+    horizon_at: list[int]
+    horizon: list[int]
 
 
 def train(
@@ -62,7 +66,7 @@ def train(
     params = model.init(config.seed)
     rest = model.cell.initial_state(params.cell, (config.batch,))
     state = init_train_state(params, optimizer, rest)
-    history = History([], [], [], [])
+    history = History([], [], [], [], [], [])
     checkpoints = Checkpoints(out / "checkpoints" / model.name, _run_of(config, corpus))
     if config.resume:
         state, history = _resumed(checkpoints, state, history)
@@ -75,6 +79,10 @@ def train(
                 state = state._replace(state=jax.tree.map(jnp.copy, rest))
             done, last = i + 1, i + 1 == config.steps
             batch = window(stream, config.window, i % per_pass)
+            if i % HORIZON_EVERY == 0:
+                of = _local(state.params), _local(state.state), batch
+                history.horizon_at.append(i)
+                history.horizon.append(int(horizon(model, *of)))
             state, metrics = step(state, batch, flush=last)
             bad = bad + 1 if metrics.skipped else 0
             if bad == PATIENCE:
@@ -84,7 +92,7 @@ def train(
             speed = (done - first) * batch[0].size / (time.perf_counter() - begun)
             said = f"{model.name}: {np.mean(history.bits[-50:]):.3f} bits, "
             said += f"{speed:,.0f} tokens/s, norm {history.norm[-1]:.2f}, "
-            said += f"{_clip_rate(state):.0%} clipped"
+            said += f"horizon {history.horizon[-1]}, {_clip_rate(state):.0%} clipped"
             progress.update(task, completed=done, description=said)
             if last or done % config.validate_every == 0:
                 history.held_out_at.append(done)
