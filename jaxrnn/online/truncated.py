@@ -51,6 +51,9 @@ def truncated(cell: Cell | Layer, k1: int, k2: int) -> Online:
     Returns: an `Online`.
     Raises:  ValueError unless 1 ≤ k1 ≤ k2, or for a layer with a backward direction;
              TypeError if `cell` is neither a cell nor a layer.
+    Cost:    every row counts its own steps: once the resets or masks of a `learner`
+             have moved the rows apart, one of them is due at nearly every step, and the
+             backward pass, which is of all rows, runs then.
     Source:  Williams & Peng (1990), Neural Computation 2, 490-501, BPTT(k2; k1).
     """
     check_positive("k1", k1)
