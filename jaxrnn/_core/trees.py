@@ -1,5 +1,7 @@
-"""Describing pytrees in messages, and how one differs from the expected one."""
+"""Pytrees in words: in messages, how one differs from the expected one, as JSON."""
 
+import json
+import math
 from typing import Any
 
 import jax
@@ -38,3 +40,17 @@ def _leaves_apart(tree: Any, other: Any) -> str:
     )
     apart = [path for path in mine if path not in its]
     return f"arrays at {', '.join(apart)}" if apart else "none there"
+
+
+def to_json(value: Any) -> str:
+    """Plain values as JSON, with null for numbers that are not finite."""
+
+    def finite(value):
+        if isinstance(value, dict):
+            return {k: finite(v) for k, v in value.items()}
+        if isinstance(value, list | tuple):
+            return [finite(v) for v in value]
+        no_number = isinstance(value, float) and not math.isfinite(value)
+        return None if no_number else value
+
+    return json.dumps(finite(value), allow_nan=False)

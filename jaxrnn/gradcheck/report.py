@@ -1,12 +1,13 @@
 """The report of a check, as numbers, a table or JSON."""
 
-import json
 import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import jax
 import numpy as np
+
+from jaxrnn._core.trees import to_json
 
 
 @dataclass(frozen=True)
@@ -70,16 +71,7 @@ class GradientReport:
 
     def to_json(self) -> str:
         """Everything as JSON, with null for numbers that are not finite."""
-
-        def finite(value):
-            if isinstance(value, dict):
-                return {k: finite(v) for k, v in value.items()}
-            if isinstance(value, list | tuple):
-                return [finite(v) for v in value]
-            no_number = isinstance(value, float) and not math.isfinite(value)
-            return None if no_number else value
-
-        return json.dumps(finite({"ok": self.ok} | asdict(self)), allow_nan=False)
+        return to_json({"ok": self.ok} | asdict(self))
 
     def __str__(self) -> str:
         shown = self.comparisons

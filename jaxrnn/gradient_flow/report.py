@@ -1,6 +1,5 @@
 """The gradient's health in one call: every instrument, by layer, and in words."""
 
-import json
 import math
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -13,6 +12,7 @@ from jaxrnn._core.checks import check_number, check_within
 from jaxrnn._core.door import as_layer, enter
 from jaxrnn._core.inputs import axes_of
 from jaxrnn._core.numerics import real_only
+from jaxrnn._core.trees import to_json
 from jaxrnn.backprop import filled
 from jaxrnn.gradient_flow.figure import draw
 from jaxrnn.gradient_flow.health import Fault, LayerHealth, lines
@@ -48,16 +48,7 @@ class HealthReport:
 
     def to_json(self) -> str:
         """Everything as JSON, with null for numbers that are not finite."""
-
-        def finite(value):
-            if isinstance(value, dict):
-                return {k: finite(v) for k, v in value.items()}
-            if isinstance(value, list | tuple):
-                return [finite(v) for v in value]
-            no_number = isinstance(value, float) and not math.isfinite(value)
-            return None if no_number else value
-
-        return json.dumps(finite(asdict(self)), allow_nan=False)
+        return to_json(asdict(self))
 
     def figure(self) -> Any:
         """A Matplotlib figure: by lag, over time, by truncation, the exponents.
