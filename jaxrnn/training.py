@@ -110,7 +110,8 @@ def init_train_state(
     check_optimizer(optimizer)
     params, state = as_arrays("params", params, floats=True), as_arrays("state", state)
     start = TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params), state)
-    return jax.tree.map(jnp.copy, start)
+    # Not of a weak type, which the new parameters are not, so that it compiles once.
+    return jax.tree.map(lambda a: jnp.array(a, a.dtype), start)
 
 
 def train_step(

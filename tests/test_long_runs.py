@@ -77,14 +77,15 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_taken(
         (tmp_path / "checkpoints/lstm/6/arrays").rglob("*"),
         key=lambda f: f.stat().st_size if f.is_file() else 0,
     )
-    data = bytearray(largest.read_bytes())
-    data[len(data) // 2] ^= 8  # one bit
-    largest.write_bytes(bytes(data))
+    data = largest.read_bytes()
+    largest.write_bytes(data[: len(data) // 2])
     capsys.readouterr()
     params, _, _ = trained(replace(config, resume=True), tmp_path)
     said = capsys.readouterr().out
     assert "damaged, and put aside: checkpoint 6" in said and "checkpoint 4" in said
     assert_equal(params, whole[0])
+    again, _, _ = trained(replace(config, resume=True), tmp_path)  # nothing left to do
+    assert_equal(again, whole[0])
 
 
 def test_another_text_another_size_and_other_versions_are_refused(

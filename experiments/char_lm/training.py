@@ -71,7 +71,8 @@ def train(
     if config.resume:
         state, history = _resumed(checkpoints, state, history)
 
-    begun, first, bad = time.perf_counter(), int(state.step), 0
+    begun, bad = time.perf_counter(), 0
+    first = done = int(state.step)
     with Progress() as progress:
         task = progress.add_task(model.name, total=config.steps, completed=first)
         for i in range(first, config.steps):

@@ -86,8 +86,9 @@ def check_gradients(
         seed: for the random directions.
         against: the references to compare with, of "reverse", "compiled", "forward",
             "differences", "adjoint", "rtrl", "scan" and "truncated"; by default all
-            that there are for this network or function. At a kink leave out
-            "differences"; with a surrogate gradient use "reverse" alone.
+            that there are for this network or function but "compiled", which compiles
+            every operation by itself. "adjoint" is in float64 alone. At a kink leave
+            out "differences"; with a surrogate gradient use "reverse" alone.
         gradient: a gradient of your own to check in place of the manual one, such as
             RTRL or an eligibility trace: `gradient(params, *batch, **options)` returns
             ∂E/∂params, with None for a part that is not compared. It is called as it
@@ -100,9 +101,10 @@ def check_gradients(
     Returns: a `GradientReport`, one row per leaf and reference; true if all are close.
              Tolerances: 1e-10, and 1e-6 for differences, but at least four times what
              rounding to `dtype` does to JAX's own gradient of the same leaf, and four
-             eps; twice that along directions. So bfloat16 shows an error of 10 %, not
-             one of 1 %. A leaf that rounding moves by more than an eighth is shown, and
-             the report says so; so is the truncated gradient.
+             eps (16 in float32); twice that along directions. So bfloat16 shows an
+             error of 10 %, not one of 1 %, let alone a factor of 1.001. A leaf that
+             rounding moves by more than an eighth is shown and not judged, and the
+             report says so; so is the truncated gradient.
     Raises:  TypeError if it is neither a Network nor a function of this batch, or if
              params are not floating; ValueError for another dtype, a seed that is not
              an integer >= 0, an unknown reference, a function that does not pass
@@ -158,11 +160,15 @@ class _Check(NamedTuple):
 def _passable(
     what: _Check, names: tuple[str, ...], takes_gradient: bool
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The references without those that a custom_vjp stops, and the reason."""
+    """The references that can be had here, and the reasons for the others."""
+    left_out = ()
+    if "adjoint" in names and jax.tree.leaves(what.low.params)[0].dtype != np.float64:
+        names = tuple(name for name in names if name != "adjoint")
+        left_out = ("adjoint: it holds for the formulas, and is checked in float64",)
     stopped = [name for name in ("forward", "adjoint") if name in names]
     made_of = op_by_op.primitives(what.made.error.trace(*what.exact))
     if not stopped or not any(name.startswith("custom_vjp") for name in made_of):
-        return names, ()
+        return names, left_out
     if takes_gradient and what.gradient is None:
         raise ValueError(
             "f: expected one that hands `gradient` on to unroll; its value is made by "
@@ -171,7 +177,7 @@ def _passable(
             "such as a surrogate gradient, give against=('reverse',)"
         )
     left = tuple(name for name in names if name not in stopped)
-    return left, ("forward: forward mode cannot pass a jax.custom_vjp",)
+    return left, (*left_out, "forward: forward mode cannot pass a jax.custom_vjp")
 
 
 def _manual(what: _Check) -> dict[str, Any]:

@@ -60,8 +60,8 @@ def _is_call(equation: Any) -> bool:
 
 def _is_loop(equation: Any) -> bool:
     """Whether it is a scan over numbers, not keys."""
-    plain = all(
-        not jnp.issubdtype(v.aval.dtype, jax.dtypes.extended)
+    plain = not any(
+        jnp.issubdtype(v.aval.dtype, jax.dtypes.extended)
         for v in (*equation.invars, *equation.outvars)
     )
     return equation.primitive.name == "scan" and plain
@@ -82,13 +82,15 @@ def _run(jaxpr: Any, consts: Any, *inputs: Any) -> list[Any]:
     known |= zip(jaxpr.invars, inputs, strict=True)
 
     def value(v: Any) -> Any:
-        kind: Any = v.aval
-        return np.asarray(v.val, kind.dtype) if isinstance(v, Literal) else known[v]
+        if not isinstance(v, Literal):
+            return known[v]
+        aval: Any = v.aval
+        return np.asarray(v.val, aval.dtype)
 
     for equation in jaxpr.eqns:
         values = [value(v) for v in equation.invars]
         if _is_loop(equation):
-            outputs = _loop(values, **equation.params)
+            outputs = _loop(equation, values)
         elif _is_call(equation):
             outputs = _run(*_inside(equation)[0], *values)
         else:
@@ -98,23 +100,27 @@ def _run(jaxpr: Any, consts: Any, *inputs: Any) -> list[Any]:
     return [value(v) for v in jaxpr.outvars]
 
 
-def _loop(
-    values: list[Any],
-    *,
-    jaxpr: Any,
-    length: int,
-    reverse: bool,
-    num_consts: int,
-    num_carry: int,
-    **_: Any,
-) -> list[Any]:
-    consts, rest = values[:num_consts], values[num_consts:]
-    carry, xs = rest[:num_carry], [np.asarray(a) for a in rest[num_carry:]]
-    wanted: list[Any] = [v.aval for v in jaxpr.jaxpr.outvars[num_carry:]]
+def _loop(equation: Any, values: list[Any]) -> list[Any]:
+    """A scan of (constants, carry, xs) that gives (carry, ys)."""
+    closed, length = equation.params["jaxpr"], equation.params["length"]
+    body = closed.jaxpr
+    # Only xs and ys have an axis more outside than inside.
+    stacked = _with_time(equation.invars, body.invars)
+    carried = len(body.outvars) - _with_time(equation.outvars, body.outvars)
+    xs = [np.asarray(a) for a in values[len(values) - stacked :]]
+    consts = values[: len(values) - stacked - carried]
+    carry = values[len(consts) : len(values) - stacked]
+    wanted: list[Any] = [v.aval for v in body.outvars[carried:]]
     ys = [np.empty((length, *a.shape), a.dtype) for a in wanted]
-    for t in reversed(range(length)) if reverse else range(length):
-        outputs = _run(jaxpr.jaxpr, jaxpr.consts, *consts, *carry, *(x[t] for x in xs))
-        carry = outputs[:num_carry]
-        for y, row in zip(ys, outputs[num_carry:], strict=True):
+    steps = range(length)
+    for t in reversed(steps) if equation.params["reverse"] else steps:
+        outputs = _run(body, closed.consts, *consts, *carry, *(x[t] for x in xs))
+        carry = outputs[:carried]
+        for y, row in zip(ys, outputs[carried:], strict=True):
             y[t] = row
     return [*carry, *ys]
+
+
+def _with_time(outside: Any, inside: Any) -> int:
+    pairs = zip(outside, inside, strict=True)
+    return sum(len(a.aval.shape) > len(b.aval.shape) for a, b in pairs)
