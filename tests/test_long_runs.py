@@ -73,12 +73,9 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_taken(
 ):
     config = Config(**TINY, text=text, validate_every=2)
     trained(config, tmp_path)
-    largest = max(
-        (tmp_path / "checkpoints/lstm/6/arrays").rglob("*"),
-        key=lambda f: f.stat().st_size if f.is_file() else 0,
-    )
-    data = largest.read_bytes()
-    largest.write_bytes(data[: len(data) // 2])
+    for file in (tmp_path / "checkpoints/lstm/6/arrays").rglob("*"):
+        if file.is_file():  # Orbax writes some of them twice
+            file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
     capsys.readouterr()
     params, _, _ = trained(replace(config, resume=True), tmp_path)
     said = capsys.readouterr().out
