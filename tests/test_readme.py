@@ -17,7 +17,7 @@ pytestmark = pytest.mark.usefixtures("compile_fast")
 
 def test_the_examples_run_and_the_firsts_two_gradients_agree(capsys):
     examples = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
-    example, gate, any_step, scan, deeper, flow = examples
+    example, gate, any_step, scan, deeper, flow, own = examples
     assert len([line for line in example.splitlines() if line]) <= 20
     names = {}
     # A reader has JAX's default settings.
@@ -45,6 +45,10 @@ def test_the_examples_run_and_the_firsts_two_gradients_agree(capsys):
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
         exec(compile(flow, "README.md", "exec"), names)
     assert names["lags"].adjoints.shape == (100,)
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        exec(compile(own, "README.md", "exec"), names)
+    shown = capsys.readouterr().out.rpartition("manual gradient")[2]
+    assert "cell.w_s" in shown and "WRONG" not in shown
 
 
 def test_the_two_commands_stand_on_one_line_each():
