@@ -22,7 +22,18 @@ import pytest
 
 from jaxrnn.checkpoints import Checkpoints
 
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.filterwarnings("ignore:coroutine:RuntimeWarning"),
+]
 ABOUT = {"cell": "lstm()", "hidden": 8, "jax": "1.2.3"}
+
+
+@pytest.fixture(autouse=True)
+def what_orbax_leaves_behind():
+    """Coroutines that were never run, where it raised: collected here, not later."""
+    yield
+    gc.collect()
 
 
 class Things(NamedTuple):
@@ -93,9 +104,6 @@ def damages(size):
     return ways
 
 
-# Orbax leaves coroutines behind where it raises.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.filterwarnings("ignore:coroutine:RuntimeWarning")
 def test_a_damaged_file_never_gives_other_values(tmp_path):
     """Every file of the newest checkpoint, in every way."""
     whole = tmp_path / "whole"
@@ -122,7 +130,6 @@ def test_a_damaged_file_never_gives_other_values(tmp_path):
                 assert not (folder / "2").exists() and (folder / "damaged-2").exists()
             shutil.rmtree(folder)
     assert tried > 50 and fell_back > tried / 4
-    gc.collect()
 
 
 def test_a_step_that_was_put_aside_can_be_saved_again(tmp_path):

@@ -171,7 +171,7 @@ def test_a_run_is_a_plain_scan_of_the_gate_map(name):
     assert_alike((hs, final), plain_with_biases(cell, params, xs, state), EXACT)
 
 
-@each
+@pytest.mark.parametrize("name", ["leaky", "plastic"])
 @pytest.mark.parametrize("store", ["activations", "states", "borders"])
 @pytest.mark.parametrize("chunk", [None, 3])
 def test_its_gradient_is_that_of_the_plain_scan_that_of_extra_inputs_too(
@@ -190,7 +190,7 @@ def test_a_gradient_that_forgets_the_part_that_w_s_reads_is_wrong(monkeypatch):
     assert np.abs(d.w_s - wanted[0].w_s).max() > 1e-3
 
 
-@each
+@pytest.mark.parametrize("name", ["leaky", "normed"])
 def test_both_gradients_are_equal_with_lengths_resets_a_mask_and_backward(name):
     state = case(name).state
     marks = {

@@ -1,5 +1,6 @@
 """Runs that are stopped, damaged or hopeless: the same numbers, or a reason."""
 
+import gc
 import json
 import os
 import signal
@@ -22,7 +23,18 @@ from tests.table import assert_equal
 
 TINY = {"hidden": 8, "steps": 6, "batch": 2, "window": 10, "sample": 30}
 
-pytestmark = pytest.mark.usefixtures("compile_fast")
+pytestmark = [
+    pytest.mark.usefixtures("compile_fast"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.filterwarnings("ignore:coroutine:RuntimeWarning"),
+]
+
+
+@pytest.fixture(autouse=True)
+def what_orbax_leaves_behind():
+    """Coroutines that were never run, where it raised: collected here, not later."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture(scope="module")
