@@ -65,7 +65,7 @@ def bptt(
         state: the state before the first step; by default as in `unroll`.
         cotangents: ∂E/∂hs [T, ..., H], or one such array or None for each part of
             a cell's state; None if only the final state matters.
-        final: ∂E/∂ the final state, parts [..., H]; zeros by default.
+        final: ∂E/∂ the final state, parts [..., H]; None, also for a part, is zeros.
         chunk_size, store, lengths, mask, resets, reset_to, reverse, noise: as in
             `unroll`. Past a row's length cotangents are ignored, and δ and λ are zero.
     Returns: a `BPTT`.

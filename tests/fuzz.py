@@ -217,6 +217,12 @@ def state(good, *, none=EITHER, brief=False) -> Iterator[Try]:
     yield from part(good, name, array(good[-1], brief=brief))
 
 
+def last(good) -> list[Try]:
+    """For ∂E/∂ the final state, where None stands for zeros, also in a part."""
+    tries = state(good, brief=True)
+    return [t._replace(expect=EITHER) if t.kind == "None" else t for t in tries]
+
+
 def params(good, *, brief=False) -> Iterator[Try]:
     yield from record(good)
     wide = jax.tree.map(lambda a: np.asarray(a, "f8"), good)
@@ -495,7 +501,7 @@ def runs() -> Iterator[Site]:
                     if t.kind not in by_part
                 ),
             ],
-            "final": state(case.d_final, brief=True),
+            "final": last(case.d_final),
             "max_iterations": positive(5, none=WORK),
             "tolerance": above_0(1e-5, none=WORK),
         }
@@ -1029,10 +1035,7 @@ def flow() -> Iterator[Site]:
                 for t in array(case.d_states.h, none=EITHER, brief=True)
                 if t.kind != "NamedTuple" or "lags" in options
             ],
-            "final": [  # None stands for zeros, also in a part
-                t._replace(expect=EITHER) if t.kind == "None" else t
-                for t in state(case.d_final, brief=True)
-            ][::2],
+            "final": last(case.d_final)[::2],
             "lags": [*positive(2, none=WORK), Try("too many", T + 1)],
             "lengths": list(lengths(marks()["lengths"]))[::4],
             "resets": list(resets(marks()["resets"]))[::4],

@@ -11,7 +11,7 @@ from jax import Array, lax
 from jaxrnn._core.checks import as_arrays, check_number, check_positive
 from jaxrnn._core.door import as_layer, check_forward, read_state
 from jaxrnn._core.folded import one_step, pack, pull, units_of, unpack
-from jaxrnn._core.inputs import read_inputs
+from jaxrnn._core.inputs import check_features, read_inputs
 from jaxrnn._core.numerics import is_real
 from jaxrnn._core.trees import describe
 from jaxrnn.cell import Cell
@@ -71,6 +71,8 @@ def fixed_points(
     x, rows = read_inputs(layer.x_ndim, x, name="x", over_time=False)
     if rows:
         raise ValueError(f"x: expected one row's input, got {list(rows)} of them")
+    if isinstance(cell, Cell):
+        check_features("x", cell, params, x)
     return _fixed_points(cell, steps, params, x, states)
 
 
