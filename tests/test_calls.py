@@ -33,6 +33,8 @@ from jaxrnn import (
 from jaxrnn.gradient_flow import jacobian_norms, lag_norms, step_jacobians
 from jaxrnn.layers import CellNoise, draw_noise
 
+pytestmark = pytest.mark.usefixtures("compile_fast")
+
 T, B, D, H = 6, 3, 2, 3
 RESETS = np.zeros((T, B), bool)
 RESETS[[0, 2, 4, 4], [1, 0, 0, 2]] = True

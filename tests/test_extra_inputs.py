@@ -31,7 +31,7 @@ from jaxrnn import (
     unroll,
 )
 
-pytestmark = pytest.mark.usefixtures("x64")
+pytestmark = pytest.mark.usefixtures("compile_fast", "x64")
 
 T, B, D, H = 7, 3, 2, 5
 EXACT = 1e-12
@@ -250,7 +250,6 @@ def test_bptt_gives_the_gradient_of_every_extra_leaf_but_keys():
 
 
 @pytest.mark.parametrize("name", ["leaky", "plastic"])
-@pytest.mark.usefixtures("compile_fast")
 def test_the_checker_and_the_online_and_parallel_gradients_agree(name):
     cell, params, xs, state, cotangents = case(name)
     wanted = jaxrnn.bptt(cell, params, xs, state, cotangents)
@@ -270,7 +269,6 @@ def test_the_checker_and_the_online_and_parallel_gradients_agree(name):
 
 
 @pytest.mark.parametrize("name", ["leaky", "plastic"])
-@pytest.mark.usefixtures("compile_fast")
 def test_snap1_is_exact_for_an_elementwise_w_s(name):
     """With a diagonal W_s units do not mix, so that local traces lose nothing."""
     cell, params, xs, state, cotangents = case(name)
@@ -282,7 +280,6 @@ def test_snap1_is_exact_for_an_elementwise_w_s(name):
 
 
 @each
-@pytest.mark.usefixtures("compile_fast")
 def test_jacobians_are_those_of_the_plain_step(name):
     cell, params, xs, state, _ = case(name)
     found = gradient_flow.step_jacobians(cell, params, xs, state)
@@ -342,7 +339,6 @@ def test_omega_is_of_the_part_that_w_s_reads():
     ],
     ids=str,
 )
-@pytest.mark.usefixtures("compile_fast")
 def test_layers_of_it_have_the_gradient_of_autodiff(layer):
     name = "plastic" if "plastic" in str(layer) else "leaky"
     xs = case(name).xs
