@@ -9,6 +9,8 @@ from table import assert_alike
 import jaxrnn
 from jaxrnn import gradient_flow, online, parallel
 
+pytestmark = pytest.mark.usefixtures("compile_fast")
+
 T, B, D, H = 6, 2, 3, 5
 EXACT = 1e-12
 SIGNS = np.where(np.arange(H) < 4, 1.0, -1.0)

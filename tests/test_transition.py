@@ -11,6 +11,8 @@ from transitions import NAMES, case
 
 import jaxrnn
 
+pytestmark = pytest.mark.usefixtures("compile_fast")
+
 T, B = 7, 3
 EXACT = 1e-13
 
