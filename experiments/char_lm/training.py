@@ -87,6 +87,7 @@ def train(
             state, metrics = step(state, batch, flush=last)
             bad = bad + 1 if metrics.skipped else 0
             if bad == PATIENCE:
+                checkpoints.close()
                 raise SystemExit(_hopeless(model, state, batch, done))
             history.bits.append(float(metrics.error) / math.log(2))
             history.norm.append(float(metrics.norm))
@@ -98,13 +99,13 @@ def train(
             if last or done % config.validate_every == 0:
                 history.held_out_at.append(done)
                 history.held_out.append(validate(model, _local(state.params), corpus))
-                checkpoints.save(done, state, history._asdict())
+                _save(checkpoints, done, state, history)
                 told = f"held-out {history.held_out[-1]:.3f}, {done}/{config.steps}"
                 progress.console.print(f"{said}, {told}")
             number = stopped()
             if number and not last:
                 if done % config.validate_every:
-                    checkpoints.save(done, state, history._asdict())
+                    _save(checkpoints, done, state, history)
                 break
     checkpoints.close()
     if done < config.steps:
@@ -132,6 +133,14 @@ def _run_of(config: Config, corpus: Corpus) -> dict[str, Any]:
     options = {k: v for k, v in asdict(config).items() if k not in MAY_CHANGE}
     same = {k: about[k] for k in ("versions", "device", "devices")}
     return same | options | {"text": corpus.name, "sha256": corpus.sha256}
+
+
+def _save(checkpoints: Checkpoints, done: int, state: Any, history: History) -> None:
+    """Save in the background; SystemExit if it cannot be, as on a full disk."""
+    try:
+        checkpoints.save(done, state, history._asdict())
+    except (OSError, ValueError) as error:
+        raise SystemExit(f"checkpoint {done}: {error}") from None
 
 
 def _resumed(checkpoints: Checkpoints, state: Any, history: History) -> Any:
