@@ -201,3 +201,14 @@ def test_operations_are_counted_as_often_as_they_run():
     traced = jax.jit(f).trace(np.ones((), "f4"), np.ones(7, "f4"))
     assert op_by_op.operations(traced) == 7 * 2 + 1
     assert {"scan", "sin", "mul", "add"} <= op_by_op.primitives(traced)
+
+
+def test_a_loop_that_carries_a_key_is_run_to_its_end():
+    def f(key):
+        return jax.lax.scan(lambda k, _: (jax.random.fold_in(k, 1), None), key, None, 3)
+
+    key = jax.random.key(0)
+    (found, _), (wanted, _) = op_by_op.run(jax.jit(f).trace(key), key), f(key)
+    data = jax.random.key_data
+    np.testing.assert_array_equal(data(found), data(wanted))
+    assert (data(found) != data(jax.random.fold_in(key, 1))).any()  # not once

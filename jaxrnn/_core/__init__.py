@@ -4,6 +4,7 @@ From the bottom up:
 
     numerics, activations   rules of arithmetic; Φ and its slope
     trees                   pytrees in words: in messages, as JSON
+    traces                  evaluating a jaxpr, equation by equation
     checks, by_value        errors at trace time; one object for equal arguments
     sizes                   the arguments of init: a key, sizes, a dtype, batch axes
     maps                    z = x W_x + b, r = h W_s + b_s, and sums of outer products

@@ -4,19 +4,20 @@ Each operation is a program of its own, so nothing is fused, and loops run in Py
 while loop, a branch and whatever else is not plain code count as one operation.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import Literal
+
+from jaxrnn._core.traces import bind, evaluate
 
 
 def run(traced: Any, *inputs: Any) -> Any:
     """The outputs of what `jax.jit(f).trace(*inputs)` gives."""
     closed = traced.jaxpr
-    outputs = _run(closed.jaxpr, closed.consts, *jax.tree.leaves(inputs))
+    outputs = evaluate(closed.jaxpr, closed.consts, jax.tree.leaves(inputs), _apply)
     return jax.tree.unflatten(jax.tree.structure(traced.out_info), outputs)
 
 
@@ -49,7 +50,7 @@ def _inside(equation: Any) -> list[tuple[Any, Any]]:
 def _is_call(equation: Any) -> bool:
     """Whether it does what the jaxpr inside does, on the same inputs."""
     inside = _inside(equation)
-    if len(inside) != 1:
+    if len(inside) != 1 or equation.primitive.name == "scan":
         return False
     jaxpr, _ = inside[0]
     shapes = [
@@ -77,27 +78,12 @@ def _count(jaxpr: Any) -> int:
     return total
 
 
-def _run(jaxpr: Any, consts: Any, *inputs: Any) -> list[Any]:
-    known = dict(zip(jaxpr.constvars, consts, strict=True))
-    known |= zip(jaxpr.invars, inputs, strict=True)
-
-    def value(v: Any) -> Any:
-        if not isinstance(v, Literal):
-            return known[v]
-        aval: Any = v.aval
-        return np.asarray(v.val, aval.dtype)
-
-    for equation in jaxpr.eqns:
-        values = [value(v) for v in equation.invars]
-        if _is_loop(equation):
-            outputs = _loop(equation, values)
-        elif _is_call(equation):
-            outputs = _run(*_inside(equation)[0], *values)
-        else:
-            outputs = equation.primitive.bind(*values, **equation.params)
-            outputs = outputs if equation.primitive.multiple_results else [outputs]
-        known |= zip(equation.outvars, outputs, strict=True)
-    return [value(v) for v in jaxpr.outvars]
+def _apply(equation: Any, values: list[Any]) -> Sequence[Any]:
+    if _is_loop(equation):
+        return _loop(equation, values)
+    if _is_call(equation):
+        return evaluate(*_inside(equation)[0], values, _apply)
+    return bind(equation, values)
 
 
 def _loop(equation: Any, values: list[Any]) -> list[Any]:
@@ -114,7 +100,8 @@ def _loop(equation: Any, values: list[Any]) -> list[Any]:
     ys = [np.empty((length, *a.shape), a.dtype) for a in wanted]
     steps = range(length)
     for t in reversed(steps) if equation.params["reverse"] else steps:
-        outputs = _run(body, closed.consts, *consts, *carry, *(x[t] for x in xs))
+        inputs = [*consts, *carry, *(x[t] for x in xs)]
+        outputs = evaluate(body, closed.consts, inputs, _apply)
         carry = outputs[:carried]
         for y, row in zip(ys, outputs[carried:], strict=True):
             y[t] = row

@@ -12,11 +12,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jax.extend.core import ClosedJaxpr, Literal
+from jax.extend.core import ClosedJaxpr
 
 from jaxrnn._core.folded import one_step
 from jaxrnn._core.marks import Marks, where_live
 from jaxrnn._core.numerics import over_batch
+from jaxrnn._core.traces import bind, evaluate
 
 _FLAT = 0.8  # |tanh| above it; of a logistic function, below 0.1 or above 0.9
 _AS_TANH = {"tanh": lambda y: y, "logistic": lambda y: 2 * y - 1}
@@ -52,29 +53,17 @@ def saturated(
 def _activations(f: Callable[..., Any], *args: Any) -> list[Array]:
     """What every tanh of `f(*args)` gives; a logistic function as the tanh it is."""
     found: list[Array] = []
-    _evaluate(jax.make_jaxpr(f)(*args), jax.tree.leaves(args), found)
-    return found
 
-
-def _evaluate(traced: ClosedJaxpr, given: Any, found: list[Array]) -> list[Any]:
-    """Evaluate a trace, equation by equation, and collect its activations."""
-    jaxpr = traced.jaxpr
-    values = dict(zip(jaxpr.constvars, traced.consts, strict=True))
-    values |= dict(zip(jaxpr.invars, given, strict=True))
-
-    def read(v):
-        return v.val if isinstance(v, Literal) else values[v]
-
-    for equation in jaxpr.eqns:
-        primitive, its = equation.primitive, equation.params
-        ins = [read(v) for v in equation.invars]
+    def apply(equation, values):
+        name, its = equation.primitive.name, equation.params
         inner = its.get("jaxpr", its.get("call_jaxpr"))
-        if primitive.name in _CALLS and isinstance(inner, ClosedJaxpr):
-            outs = _evaluate(inner, ins, found)
-        else:
-            outs = primitive.bind(*ins, **its)
-            outs = outs if primitive.multiple_results else [outs]
-        if primitive.name in _AS_TANH:
-            found.append(_AS_TANH[primitive.name](outs[0]))
-        values |= dict(zip(equation.outvars, outs, strict=True))
-    return [read(v) for v in jaxpr.outvars]
+        if name in _CALLS and isinstance(inner, ClosedJaxpr):
+            return evaluate(inner.jaxpr, inner.consts, values, apply)
+        outputs = bind(equation, values)
+        if name in _AS_TANH:
+            found.append(_AS_TANH[name](outputs[0]))
+        return outputs
+
+    traced = jax.make_jaxpr(f)(*args)
+    evaluate(traced.jaxpr, traced.consts, jax.tree.leaves(args), apply)
+    return found
